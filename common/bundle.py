@@ -1,0 +1,214 @@
+"""What every bundle's configuration calls before it runs: its folder, the command line, presets, error lines."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import monai
+from monai.bundle import ConfigParser
+from monai.bundle.utils import ID_SEP_KEY
+
+from .errors import UserError
+
+__all__ = ["check_overrides", "root", "start", "writable_folder"]
+
+logger = logging.getLogger(__name__)
+
+_RESERVED = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
+_TRACKING = {"tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config", "output_dir"}
+_UNRESOLVED = ("$", "@", "%")
+
+
+def root(name: str) -> str:
+    """Return the folder of a bundle, in the checkout or unpacked anywhere.
+
+    Args:
+        name: name of the bundle.
+    """
+    parent = Path(__file__).resolve().parents[1]
+    in_checkout = parent / "bundles" / name
+    return str(in_checkout if in_checkout.is_dir() else parent)
+
+
+def writable_folder(path: str | os.PathLike) -> str:
+    """Make a folder if it is missing and prove that files can be written there.
+
+    Raises:
+        UserError: if not.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot write there ({error.strerror}); choose another output_dir") from error
+    return str(path)
+
+
+def start() -> None:
+    """Check the command line of ``python -m monai.bundle run`` against the configuration that is being run.
+
+    To be the first expression of ``run``: an unknown key or a value of a wrong type stops the program with one line;
+    ``true`` and ``false``, which arrive as strings, become booleans; the keys of ``presets[preset]`` are set unless
+    the command line sets them itself. From here on a UserError ends the process as one line without a traceback.
+    Started by other means than that command line (``monai.bundle.create_workflow``, MONAI Label), only the preset is
+    applied.
+
+    Raises:
+        UserError: see above.
+    """
+    sys.excepthook = _one_line
+    parser = _running_parser()
+    overrides: dict[str, Any] = {}
+    if arguments := _run_arguments(sys.argv):
+        overrides = {key: value for key, value in arguments.items() if key not in _RESERVED}
+        files = [*_as_list(arguments.get("config_file"))]
+        if "args_file" in arguments:
+            files += _as_list(ConfigParser.load_config_file(arguments["args_file"]).get("config_file"))
+        known = _TRACKING if "tracking" in arguments else set()
+        original = ConfigParser(ConfigParser.load_config_files(files))
+        checked = check_overrides(original, {key: value for key, value in overrides.items() if key not in known})
+        for key, value in checked.items():
+            if key.startswith("+") or (isinstance(value, str) and value.startswith(_UNRESOLVED)):
+                continue
+            if parser.get(key) != value or type(parser.get(key)) is not type(value):
+                parser[key] = value
+    preset = parser.get("preset", "default")
+    presets = parser.get("presets", {})
+    if preset != "default" and preset not in presets:
+        raise UserError(f"preset: no preset {preset!r}; choose one of {['default', *presets]}")
+    for key, value in presets.get(preset, {}).items():
+        if key not in overrides:
+            parser[key] = value
+
+
+def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Check overriding values against a configuration and give them the types of the values they replace.
+
+    A key is known if the configuration has it; ``#`` and ``::`` lead into nested keys, a leading ``+`` extends. The
+    type of a nested or computed value, or of ``null``, is not checked.
+
+    Args:
+        config: the merged configuration files, without overrides.
+        overrides: values by key.
+
+    Returns:
+        the values, converted.
+
+    Raises:
+        UserError: for the first unknown key or wrong type.
+    """
+    converted = {}
+    for key, value in overrides.items():
+        name = key.lstrip("+").replace("#", ID_SEP_KEY)
+        if name not in config:
+            close = difflib.get_close_matches(name.split(ID_SEP_KEY)[0], list(config.get()), n=1)
+            hint = f"did you mean --{close[0]}?" if close else "see the table of keys in the bundle's docs/README.md"
+            raise UserError(f"--{key}: unknown key; {hint}")
+        converted[key.replace("#", ID_SEP_KEY)] = _converted(key, value, config[name])
+    return converted
+
+
+def _converted(key: str, value: Any, original: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_UNRESOLVED):
+        return value
+    if original is None or (isinstance(original, str) and original.startswith(_UNRESOLVED)):
+        return value
+    text = str(value).strip().lower()
+    if isinstance(original, bool):
+        if text in ("true", "false", "1", "0"):
+            return text in ("true", "1")
+    elif isinstance(original, int):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
+            return int(value)
+    elif isinstance(original, float):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(original, str):
+        if not isinstance(value, (dict, list, tuple, bool)):
+            return str(value)
+    elif isinstance(original, (list, dict)):
+        value = list(value) if isinstance(value, tuple) else value
+        if isinstance(value, type(original)):
+            return value
+    wanted = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+    kind = type(original).__name__
+    raise UserError(f"--{key}: must be {wanted.get(kind, f'a {kind}')} such as {original!r}, got {value!r}")
+
+
+def _run_arguments(argv: Sequence[str]) -> dict[str, Any]:
+    """Read ``--key value`` pairs as fire does; empty unless ``argv`` is the command line of ``monai.bundle run``."""
+    program = Path(argv[0] if argv else "")
+    if (program.parent.name, program.name) != ("bundle", "__main__.py") or "run" not in argv[1:2]:
+        return {}
+    arguments: dict[str, Any] = {}
+    words = list(argv[2:])
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            continue
+        key, separator, value = word.lstrip("-").partition("=")
+        if not separator:
+            follows = bool(words) and not (words[0].startswith("-") and not _is_number(words[0]))
+            value = words.pop(0) if follows else "True"
+        arguments[key.replace("-", "_")] = _literal(value)
+    return arguments
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        bare = text.strip()
+        # fire reads [a,b] without quotes as a list of strings
+        if bare.startswith("[") and bare.endswith("]"):
+            return [_literal(part.strip()) for part in bare[1:-1].split(",")]
+        return text
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _running_parser() -> ConfigParser:
+    """Find the parser that evaluates the expression which called us.
+
+    MONAI hands an expression its references but not the parser, and only the parser can change other keys.
+    """
+    for frame, _ in traceback.walk_stack(None):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, ConfigParser):
+            return owner
+    raise RuntimeError(f"common.bundle.start belongs into `run` of a configuration (MONAI {monai.__version__})")
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, (UserError, KeyboardInterrupt)):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, UserError):
+        sys.stderr.write(f"error: {cause}\n")
+    elif isinstance(cause, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -1,0 +1,62 @@
+"""Writing a datalist: one JSON file that a person can read, compare and mend."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+FILE_KEYS = ("image", "label")
+"""The keys of a datalist item that name files."""
+
+
+def write_datalist(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a datalist as JSON with one item a line, under a temporary name that then replaces ``path``.
+
+    Files below the datalist's folder are written relative to it, so that the folder can be moved; others are written
+    as absolute paths. A path that comes in relative is taken as relative to the datalist's folder, as on reading.
+
+    Args:
+        path: the JSON file; its folder is made where it is missing.
+        content: the datalist: scalars and lists such as ``class_names``, and sections (lists of items).
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    target = Path(os.path.abspath(path))
+    text = "{\n" + ",\n".join(f"  {_dumps(key)}: {_block(value, target.parent)}" for key, value in content.items())
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text + "\n}\n", encoding="utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
+    finally:
+        if temporary.is_file():
+            temporary.unlink()
+
+
+def _block(value: Any, folder: Path) -> str:
+    """One top-level value; a section is spread over lines, anything else stays on its key's line."""
+    if not (isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value)):
+        return _dumps(value)
+    return "[\n" + ",\n".join(f"    {_dumps(_relative(item, folder))}" for item in value) + "\n  ]"
+
+
+def _relative(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The item with the files below ``folder`` named relative to it."""
+    written = dict(item)
+    for key in FILE_KEYS:
+        if key in item:
+            file = Path(os.path.abspath(folder / item[key]))
+            written[key] = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+    return written
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,196 @@
+"""The phantom: seeded short-axis cardiac MR of patients who never lived, in the files and folders of real data.
+
+It lets every bundle train, validate and test without a download, and is hard enough to tell methods apart.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ..errors import UserError
+from ..transforms.scribble_simulation import simulate_scribble
+from .datalist_writer import write_datalist
+from .phantom_anatomy import acquire, draw_bias, draw_tissues, paint_body, paint_heart
+from .phantom_heart import chambers, dense_labels, draw_heart
+
+NUM_CLASSES = 4
+CLASS_NAMES = ("background", "RV", "MYO", "LV")
+DATALIST = "datalist.json"
+"""The datalist's file name in the phantom's folder."""
+
+
+def default_phantom_dir() -> Path:
+    """The folder of the phantom that the bundles use by default: ``data/phantom`` beside the package."""
+    return Path(__file__).resolve().parents[2] / "data" / "phantom"
+
+
+def ensure_phantom(dataset_dir: str | os.PathLike[str]) -> Path:
+    """Make the default phantom where it is missing.
+
+    Args:
+        dataset_dir: the folder that is to hold a ``datalist.json``.
+
+    Returns:
+        The path of the datalist.
+
+    Raises:
+        UserError: the folder holds no datalist and is not the default phantom's.
+    """
+    datalist = Path(dataset_dir) / DATALIST
+    if datalist.is_file():
+        return datalist
+    if datalist.parent.resolve() != default_phantom_dir():
+        raise UserError(
+            f"{dataset_dir}: holds no {DATALIST}; make one with `python -m tools prepare ...` or leave dataset_dir "
+            "out for phantom data"
+        )
+    return make_phantom(default_phantom_dir())
+
+
+def make_phantom(output_dir: str | os.PathLike[str], *, num_patients: int = 24, seed: int = 0) -> Path:
+    """Write the phantom's images, dense masks, scribbles and datalist.
+
+    A third of the patients is for training with scribbles, a third gives unpaired masks, a twelfth validates and the
+    others test; no patient is in two sections. Every patient has a frame at end-diastole and one at end-systole;
+    training patients have a third one without annotation. A patient's voxels depend on the seed and its number
+    alone. Everything is written to a folder beside ``output_dir`` that is renamed at the end; if another process made
+    ``output_dir`` meanwhile, that one stays.
+
+    Args:
+        output_dir: the folder to make, with ``datalist.json`` and ``patientNNN/patientNNN_frameMM*.nii.gz``.
+        num_patients: number of patients, at least 4.
+        seed: seed of all draws.
+
+    Returns:
+        The path of the datalist.
+
+    Raises:
+        UserError: there are too few patients, or ``output_dir`` exists without a datalist or cannot be written.
+    """
+    if num_patients < 4:
+        raise UserError(f"num_patients is {num_patients}; the phantom's four sections need at least 4 patients")
+    target = Path(os.path.abspath(output_dir))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UserError(f"{target}: cannot be made ({error.strerror}); choose another folder") from error
+    try:
+        temporary.chmod(0o777 & ~_umask())
+        _write_patients(temporary, num_patients, seed)
+        _move(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target / DATALIST
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Rename the folder, unless another process was faster."""
+    try:
+        os.rename(temporary, target)
+    except OSError as error:
+        if not (target / DATALIST).is_file():
+            raise UserError(f"{target}: exists without a {DATALIST}; remove it or choose another folder") from error
+
+
+def _write_patients(folder: Path, num_patients: int, seed: int) -> None:
+    third, twelfth = num_patients // 3, max(1, num_patients // 12)
+    starts = np.cumsum([third, third, twelfth])
+    sections: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("training", "unpaired_masks", "unlabelled", "validation", "test")
+    }
+    for number in range(num_patients):
+        section = ("training", "unpaired_masks", "validation", "test")[int(np.searchsorted(starts, number, "right"))]
+        for item in _write_patient(folder, number + 1, seed, with_extra_frame=section == "training"):
+            case = {key: item[key] for key in ("case", "patient", "phase") if key in item}
+            if section == "training":
+                sections["unlabelled"].append({"image": item["image"], **case})
+            if "scribble" in item:
+                label = item["scribble" if section == "training" else "mask"]
+                image = {} if section == "unpaired_masks" else {"image": item["image"]}
+                sections[section].append({**image, "label": label, **case})
+    description = f"Made-up short-axis cardiac MR of {num_patients} patients, seed {seed}; training labels are scribbles"
+    head = {
+        "name": "phantom",
+        "description": description,
+        "num_classes": NUM_CLASSES,
+        "class_names": list(CLASS_NAMES),
+    }
+    write_datalist(folder / DATALIST, head | sections)
+
+
+def _write_patient(folder: Path, number: int, seed: int, *, with_extra_frame: bool) -> list[dict[str, str]]:
+    """Draw a patient and write its frames; the files are named relative to the folder."""
+    rng = np.random.default_rng([seed, number])
+    patient = f"patient{number:03d}"
+    (folder / patient).mkdir()
+    spacing = np.array([*2 * [rng.uniform(1.25, 1.7)], rng.uniform(8, 10)])
+    size = np.clip(np.rint(rng.uniform((255, 270), (300, 325)) / spacing[:2]), (160, 172), (200, 216)).astype(int)
+    length = rng.uniform(62, 92)
+    slices = int(np.clip(np.ceil((length + rng.uniform(0, 30)) / spacing[2]), 6, 12))
+    spare = max(slices * spacing[2] - length, 0.0)
+    heart = draw_heart(rng, length=length, base=spare * rng.uniform(0.2, 0.7))
+    middle = complex(*rng.uniform(-20, 20, 2)) + complex(-14, -12)
+    x, y = ((np.arange(extent) - (extent - 1) / 2) * spacing[0] for extent in size)
+    points = (x[:, None] + 1j * y[None, :] - middle).astype(np.complex64)
+    height = np.arange(slices) * spacing[2]
+    tissues = draw_tissues(rng)
+    body = paint_body(rng, tissues, points, height)
+    bias = draw_bias(rng, body.shape)
+    noise, gain = rng.uniform(0.025, 0.05), rng.uniform(200, 1200)
+    affine = _oblique_affine(rng, spacing, size, slices)
+    systole = int(rng.integers(8, 15))
+    frames = [(1, 0.0, "ED"), (systole, 1.0, "ES")] + [(systole // 2, 0.55, "")] * with_extra_frame
+    items = []
+    for frame, contraction, phase in frames:
+        case = f"{patient}_frame{frame:02d}"
+        surfaces = chambers(heart, contraction, points, height)
+        image = paint_heart(body, np.random.default_rng([seed, number, 0]), tissues, surfaces, points)
+        frame_rng = np.random.default_rng([seed, number, frame])
+        stored = acquire(image, frame_rng, bias, noise=noise, gain=gain)
+        files = {"image": (stored, f"{patient}/{case}.nii.gz")}
+        if phase:
+            mask = dense_labels(surfaces)
+            scribble = np.stack([simulate_scribble(plane, NUM_CLASSES, frame_rng) for plane in mask])
+            files["mask"] = (mask, f"{patient}/{case}_gt.nii.gz")
+            files["scribble"] = (scribble, f"{patient}/{case}_scribble.nii.gz")
+        for voxels, name in files.values():
+            _write_nifti(folder / name, voxels, affine)
+        named = {key: name for key, (_, name) in files.items()}
+        items.append(named | {"case": case, "patient": patient} | ({"phase": phase} if phase else {}))
+    return items
+
+
+def _oblique_affine(rng: np.random.Generator, spacing: np.ndarray, size: np.ndarray, slices: int) -> np.ndarray:
+    """An affine in mm that turns the grid by up to 25 degrees about each axis and puts its middle near the origin."""
+    a, b, c = np.deg2rad(rng.uniform(-25, 25, 3))
+    turn_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    turn_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    turn_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn_z @ turn_y @ turn_x @ np.diag(spacing * (-1, -1, 1))
+    middle = (np.array([*size, slices]) - 1) / 2
+    affine[:3, 3] = rng.uniform(-40, 40, 3) - affine[:3, :3] @ middle
+    return affine
+
+
+def _write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    """Write slices [Z, X, Y] as a volume [X, Y, Z] with its place in the scanner."""
+    volume = nib.Nifti1Image(np.moveaxis(voxels, 0, -1), affine)
+    volume.header.set_xyzt_units("mm")
+    volume.set_qform(affine, code=1)
+    volume.set_sform(affine, code=1)
+    nib.save(volume, path)

@@ -1,0 +1,234 @@
+"""The phantom's images: a chest around the heart, painted organ by organ as a short-axis cine MR slice shows it.
+
+All brightness is relative to the left ventricle's blood. Many tissues are as bright as the pools (vessels, atria, fat,
+spinal canal) or as dark as the myocardium (liver, muscle), so that brightness alone does not tell the classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from .phantom_heart import Chambers
+
+_EDGE = 0.8
+"""Half the width in mm of the blend between two tissues (partial volume)."""
+
+
+@dataclass(frozen=True)
+class Tissues:
+    """Brightness of one patient's tissues relative to the left ventricle's blood."""
+
+    rv_blood: float
+    myocardium: float
+    muscle: float
+    liver: float
+    fat: float
+    lung: float
+    vessels: float
+
+
+def draw_tissues(rng: np.random.Generator) -> Tissues:
+    """Draw a patient's contrasts; the ranges are those of cine MR (balanced steady-state free precession)."""
+    myocardium = rng.uniform(0.3, 0.48)
+    return Tissues(
+        rv_blood=rng.uniform(0.72, 0.98),
+        myocardium=myocardium,
+        muscle=rng.uniform(0.2, 0.35),
+        liver=myocardium * rng.uniform(0.75, 1.2),
+        fat=rng.uniform(0.85, 1.3),
+        lung=rng.uniform(0.05, 0.1),
+        vessels=rng.uniform(0.85, 1.1),
+    )
+
+
+def paint_body(rng: np.random.Generator, tissues: Tissues, points: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Everything but the heart.
+
+    Args:
+        rng: the source of the draws.
+        tissues: the patient's contrasts.
+        points: the pixels [X, Y] as complex numbers in mm, the heart's middle being 0; the imaginary axis points
+            away from the head.
+        height: the slices' heights [Z] in mm above the first one.
+
+    Returns:
+        The brightness [Z, X, Y] as float32.
+    """
+    shape = (len(height), *points.shape)
+    level = (height / 80).astype(np.float32)[:, None, None]
+    texture = 1 + 0.1 * _field(rng, shape, 12)
+    image = np.full(shape, tissues.lung, np.float32)
+    _paint_lung_vessels(image, rng, points)
+    below = _paint_abdomen(image, rng, tissues, points, level)
+    _paint_great_vessels(image, rng, tissues, points, level)
+    image *= texture
+    _paint_chest_wall(image, rng, tissues, points, below)
+    return image
+
+
+def paint_heart(
+    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, heart: Chambers, points: np.ndarray
+) -> np.ndarray:
+    """A copy of the body's image with the heart painted over it.
+
+    Args:
+        image: the body's image [Z, X, Y].
+        rng: the source of the draws: the same state gives the same heart in every phase.
+        tissues: the patient's contrasts.
+        heart: the chambers' surfaces in this phase.
+        points: the pixels [X, Y] as complex numbers in mm, the heart's middle being 0.
+    """
+    image = image.copy()
+    flow, patches, trabeculae = (_field(rng, image.shape, cells) for cells in (10, 16, 40))
+    hull = np.minimum(heart.epi, heart.rv - 3)
+    _paint(image, hull - np.clip(3.5 * patches + 1.5, 0, 9), tissues.fat)
+    _paint_atria(image, rng, tissues, heart, points, flow)
+    _paint(image, heart.rv - 2.5, tissues.myocardium)
+    rim = np.exp(np.minimum(heart.rv, 0) / 5) * np.clip(trabeculae - 0.3, 0, 1)
+    _paint(image, heart.rv, tissues.rv_blood * (1 + 0.07 * flow - 0.5 * rim))
+    _paint(image, heart.epi, tissues.myocardium * (1 + 0.07 * trabeculae))
+    rim = np.exp(np.minimum(heart.endo, 0) / 3) * np.clip(trabeculae - 0.3, 0, 1)
+    _paint(image, heart.endo, 1 + 0.07 * flow - 0.5 * rim)
+    _paint(image, heart.papillary, tissues.myocardium * 1.1)
+    return image
+
+
+def acquire(image: np.ndarray, rng: np.random.Generator, bias: np.ndarray, *, noise: float, gain: float) -> np.ndarray:
+    """What the scanner makes of the brightness: point spread, coil sensitivity, Rician noise, 12-bit numbers.
+
+    The noise is that of the magnitude of a complex signal with Gaussian noise (Gudbjartsson and Patz, Magn Reson Med
+    1995, eq. 1).
+
+    Args:
+        image: brightness [Z, X, Y].
+        rng: the source of the noise.
+        bias: the coils' sensitivity [Z, X, Y].
+        noise: the standard deviation of the noise in each channel, relative to the left ventricle's blood.
+        gain: stored number for brightness 1.
+
+    Returns:
+        The stored numbers [Z, X, Y] as int16, 0..4095.
+    """
+    signal = ndimage.gaussian_filter(image, (0, 0.55, 0.55)) * bias
+    real = signal + noise * rng.standard_normal(signal.shape, dtype=np.float32)
+    magnitude = np.hypot(real, noise * rng.standard_normal(signal.shape, dtype=np.float32))
+    return np.clip(np.rint(gain * magnitude), 0, 4095).astype(np.int16)
+
+
+def draw_bias(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A smooth sensitivity map [Z, X, Y], brighter near the front chest wall (low X), about 1 on the whole."""
+    slope = np.linspace(1, -1, shape[1], dtype=np.float32)[:, None]
+    return np.exp(rng.uniform(0.05, 0.3) * slope + 0.1 * _field(rng, shape, 3))
+
+
+def _paint_lung_vessels(image: np.ndarray, rng: np.random.Generator, points: np.ndarray) -> None:
+    spots = rng.random(image.shape, dtype=np.float32) < 0.012 * np.exp(-((np.abs(points) / 75) ** 2))
+    glow = ndimage.gaussian_filter(spots * rng.uniform(1, 7, image.shape).astype(np.float32), (0, 0.8, 0.8))
+    image += np.minimum(glow, 0.8)
+
+
+def _paint_abdomen(
+    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, points: np.ndarray, level: np.ndarray
+) -> np.ndarray:
+    """Liver, stomach and bowel below the diaphragm; gives the distance to the diaphragm, negative below it."""
+    x, y = points.real.astype(np.float32), points.imag.astype(np.float32)
+    dome = rng.uniform(34, 46) - rng.uniform(4, 16) * level + rng.uniform(0.0015, 0.004) * (x - rng.uniform(-40, 10)) ** 2
+    below = dome - y + 2.5 * _field(rng, image.shape, 8)
+    mosaic = _field(rng, image.shape, 14)
+    bowel = np.where(mosaic > 0.4, tissues.fat, np.where(mosaic > -0.5, tissues.muscle, 0.6 * tissues.vessels))
+    _paint(image, below, bowel)
+    edge = rng.uniform(5, 45) + rng.uniform(-0.4, 0.4) * (y - 40) + 4 * mosaic
+    stomach = np.maximum(below + 4, np.maximum(edge + 5 - x, y - rng.uniform(75, 100)))
+    _paint(image, stomach, rng.choice([0.35, 0.6, 0.9]) + 0.15 * mosaic)
+    liver = np.maximum(below + 2.5, np.maximum(x - edge, y - rng.uniform(85, 115) + 5 * mosaic))
+    branches = np.abs(_field(rng, image.shape, 9)) - 0.07
+    _paint(image, liver, tissues.liver * np.where(branches < 0, 1.7, 1.0))
+    return below
+
+
+def _paint_great_vessels(
+    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, points: np.ndarray, level: np.ndarray
+) -> None:
+    """Spine with its canal, descending aorta and lower vena cava near the heart, and a few vessels further away."""
+    drift = complex(*rng.uniform(-8, 8, 2)) * level
+    spine = complex(rng.uniform(48, 66), rng.uniform(62, 84))
+    _paint(image, np.abs(points - spine) - rng.uniform(24, 30), tissues.muscle)
+    _paint(image, np.abs(points - spine) - rng.uniform(16, 20), rng.uniform(0.35, 0.6))
+    canal = spine + complex(rng.uniform(20, 26), rng.uniform(8, 18))
+    _paint(image, np.abs(points - canal) - 9, rng.uniform(0.8, 1.2))
+    _paint(image, np.abs(points - canal) - 4, 0.4)
+    aorta = np.abs(points - complex(rng.uniform(34, 50), rng.uniform(34, 52)) - drift) - rng.uniform(9, 13)
+    _paint(image, aorta - 2.5, tissues.muscle)
+    _paint(image, aorta, tissues.vessels)
+    cava = np.abs(points - complex(rng.uniform(-30, 5), rng.uniform(46, 58)) + drift) - rng.uniform(8, 12)
+    _paint(image, cava, tissues.rv_blood)
+    for _ in range(4):
+        place = rng.uniform(58, 110) * np.exp(1j * rng.uniform(-0.4, 2.6))
+        ring = np.abs(points - place - 2 * drift) - rng.uniform(5, 12)
+        _paint(image, ring - rng.uniform(2, 6), tissues.muscle)
+        _paint(image, ring, tissues.vessels)
+
+
+def _paint_chest_wall(
+    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, points: np.ndarray, below: np.ndarray
+) -> None:
+    """Muscle with ribs, fat and skin around the body, air around them."""
+    offset = points - complex(rng.uniform(18, 30), rng.uniform(8, 30))
+    tilt = rng.uniform(-0.3, 0.1)
+    turned = offset * np.exp(-1j * tilt)
+    across, along = rng.uniform(88, 104), rng.uniform(125, 155)
+    wave = _field(rng, (len(image), 1, 240), 6)
+    angle = ((np.angle(turned) / np.pi + 1) * 119.5).astype(np.intp)
+    radius = (((turned.real / across) ** 2) + (turned.imag / along) ** 2) ** 0.5
+    depth = (radius - 1 - 0.03 * wave[:, 0][:, angle]).astype(np.float32) * across
+    ribs = np.sin(np.angle(turned) * rng.uniform(9, 14) + rng.uniform(0, 6)) > 0.5
+    fat = rng.uniform(5, 14) * np.exp(0.5 * _field(rng, (len(image), 1, 240), 5)[:, 0])[:, angle]
+    muscle = rng.uniform(8, 14)
+    inner = -(depth + fat + muscle)
+    _paint(image, inner, np.where(ribs & (inner > -muscle / 2), 0.75 * tissues.fat, tissues.muscle))
+    _paint(image, inner + muscle / 2, tissues.muscle)
+    _paint(image, inner + muscle, tissues.fat)
+    _paint(image, -depth - 2, 0.6)
+    _paint(image, -depth, 0.01)
+
+
+def _paint_atria(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    tissues: Tissues,
+    heart: Chambers,
+    points: np.ndarray,
+    flow: np.ndarray,
+) -> None:
+    """Atria and aortic root above the basal plane: bright, thin-walled and background."""
+    above = np.where((heart.depth < 0) & (heart.depth > -0.6), 0, 1e3).astype(np.float32)
+    places = [(-4 + 6j, 24.0, 1.0), (-38 + 12j, 24.0, tissues.rv_blood), (-20 - 16j, 13.0, tissues.vessels)]
+    for place, radius, blood in places:
+        middle = heart.centre + place + complex(*rng.uniform(-6, 6, 2))
+        distance = np.abs(points - middle).astype(np.float32) - radius * rng.uniform(0.85, 1.15) + 2 * flow + above
+        _paint(image, distance - 2.5, tissues.myocardium)
+        _paint(image, distance, blood)
+
+
+def _paint(image: np.ndarray, distance: np.ndarray, value: np.ndarray | float) -> None:
+    """Blend ``value`` into the image where the signed distance in mm is negative."""
+    share = np.clip(0.5 - distance / (2 * _EDGE), 0, 1)
+    image += (share * (value - image)).astype(np.float32)
+
+
+def _field(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> np.ndarray:
+    """A smooth random field of standard deviation about 1 with ``cells`` bumps along each axis of a slice."""
+    field = rng.standard_normal((max(2, len(range(0, shape[0], 3))), *(min(size, cells) for size in shape[1:])))
+    for axis, size in enumerate(shape):
+        field = np.moveaxis(np.tensordot(_spline(field.shape[axis], size), field, (1, axis)), 0, axis)
+    return (1.5 * field).astype(np.float32)
+
+
+def _spline(knots: int, size: int) -> np.ndarray:
+    """The matrix [size, knots] that interpolates values at ``knots`` places to ``size`` ones with cubic B-splines."""
+    gap = np.abs(np.linspace(0, knots - 1, size)[:, None] - np.arange(knots))
+    weight = np.where(gap < 1, 2 / 3 - gap**2 + gap**3 / 2, np.clip(2 - gap, 0, None) ** 3 / 6)
+    return weight / weight.sum(1, keepdims=True)

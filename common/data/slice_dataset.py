@@ -1,0 +1,146 @@
+"""Slices of cached volumes, served as whole batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from ..errors import UserError
+
+__all__ = ["SliceDataset", "slice_loader"]
+
+logger = logging.getLogger(__name__)
+
+
+class SliceDataset(Dataset):
+    """All slices of a list of volumes, each volume read and preprocessed once and kept in memory.
+
+    A batch is one indexing operation into the stacked slices: ``dataset.__getitems__([3, 17, ...])`` returns
+    ``{"image": [B, C, H, W] float32, "label": [B, 1, H, W] uint8, "case": ["<case>, slice <z>", ...]}`` with the keys
+    that were asked for. Shuffling the indices shuffles over all slices of all volumes.
+
+    An item with ``"frames": "all"`` is a cine series ``[T, H, W, D]``, every frame of which counts as a volume.
+
+    Args:
+        data: datalist items with the file names under ``keys`` and, optionally, ``case``.
+        transform: deterministic MONAI transforms that give ``[C, H, W, D]`` for each key, all of one H and W.
+        keys: what to keep, of ``"image"`` and ``"label"``.
+        ignore_index: leave out slices on which every label pixel has this value; None keeps every slice.
+
+    Raises:
+        UserError: if the data are empty, a volume cannot be prepared, sizes differ, or no slice is annotated.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        keys: Sequence[str] = ("image", "label"),
+        ignore_index: int | None = None,
+    ) -> None:
+        self.data = list(data)
+        self.keys = tuple(keys)
+        parts: dict[str, list[torch.Tensor]] = {key: [] for key in self.keys}
+        self.cases: list[str] = []
+        for item in self.data:
+            slices = self._slices(item, transform)
+            keep = self._annotated(slices, ignore_index)
+            case = str(item.get("case") or item.get(self.keys[0]))
+            self.cases += [f"{case}, slice {int(z)}" for z in keep]
+            for key in self.keys:
+                parts[key].append(slices[key][keep])
+        for key, tensors in parts.items():
+            if len({tensor.shape[1:] for tensor in tensors}) > 1:
+                sizes = sorted({tuple(tensor.shape[1:]) for tensor in tensors})
+                raise UserError(f"slices of different sizes in '{key}': {sizes}; crop or pad them to one size (roi_size)")
+        self.slices = {key: torch.cat(tensors) for key, tensors in parts.items() if tensors}
+        if self.data and not self.cases:
+            raise UserError(f"none of the {len(self.data)} volumes has an annotated slice; check the labels' values")
+        logger.info("%d slices of %d volumes in memory", len(self.cases), len(self.data))
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one slice ``[C, H, W]`` for each key, and its name."""
+        return {**{key: tensor[index] for key, tensor in self.slices.items()}, "case": self.cases[index]}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return a batch ``[B, C, H, W]`` for each key, and the slices' names."""
+        select = torch.as_tensor(indices)
+        batch: dict[str, Any] = {key: tensor.index_select(0, select) for key, tensor in self.slices.items()}
+        batch["case"] = [self.cases[index] for index in indices]
+        return batch
+
+    def _slices(self, item: dict[str, Any], transform: Callable) -> dict[str, torch.Tensor]:
+        try:
+            prepared = transform(dict(item))
+            volumes = {key: torch.as_tensor(prepared[key]) for key in self.keys}
+        except UserError:
+            raise
+        except Exception as error:
+            names = ", ".join(str(item.get(key)) for key in self.keys)
+            raise UserError(f"{names}: cannot be read or prepared: {_first_line(error)}") from error
+        slices = {}
+        for key in self.keys:
+            volume = volumes[key].as_tensor() if isinstance(volumes[key], MetaTensor) else volumes[key]
+            volume = volume.movedim(-1, 0)
+            if item.get("frames") == "all":
+                volume = volume.flatten(0, 1).unsqueeze(1)
+            slices[key] = volume.to(torch.uint8 if key == "label" else torch.float32).contiguous()
+        return slices
+
+    def _annotated(self, slices: dict[str, torch.Tensor], ignore_index: int | None) -> torch.Tensor:
+        depth = slices[self.keys[0]].shape[0]
+        if ignore_index is None or "label" not in slices:
+            return torch.arange(depth)
+        return (slices["label"] != ignore_index).flatten(1).any(dim=1).nonzero()[:, 0]
+
+
+def slice_loader(
+    dataset: SliceDataset,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader:
+    """Build the training loader: shuffled over all slices, in an order that depends on seed and epoch alone.
+
+    The last incomplete batch of an epoch is left out, unless it is the only one.
+
+    Args:
+        dataset: the slices.
+        batch_size: slices in a batch of one process.
+        seed: seed of the order; the epoch is set by MONAI's engines.
+        num_workers: worker processes; 0 is fastest, since a batch is one indexing operation.
+        rank: this process's number.
+        world_size: number of processes.
+    """
+    sampler: DistributedSampler = DistributedSampler(dataset, world_size, rank, shuffle=True, seed=seed)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_as_is,
+        drop_last=len(sampler) >= batch_size,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def _as_is(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch
+
+
+def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

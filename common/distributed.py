@@ -1,0 +1,32 @@
+"""Joining several processes that train together under ``torchrun``."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+
+__all__ = ["distributed", "join_process_group", "local_device"]
+
+
+def local_device() -> torch.device:
+    """Return this process's GPU, or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
+
+
+def join_process_group() -> None:
+    """Join the processes that ``torchrun`` started, by NCCL on GPUs and by gloo on CPUs."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_device())
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def distributed(network: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
+    """Move a network to the device and wrap it so that gradients are averaged over the processes."""
+    network = network.to(device=device, memory_format=torch.channels_last)
+    return torch.nn.parallel.DistributedDataParallel(
+        network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+    )

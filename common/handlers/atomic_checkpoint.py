@@ -1,0 +1,179 @@
+"""Checkpoints that are never half written, and resuming from them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ..errors import UserError
+
+__all__ = ["AtomicCheckpoint", "load_weights", "save_atomically"]
+
+logger = logging.getLogger(__name__)
+
+_CHECKPOINT = "checkpoint.pt"
+
+
+def save_atomically(content: Any, path: str | os.PathLike) -> None:
+    """Write ``content`` with ``torch.save`` under a temporary name, flush it to the disk and rename it to ``path``.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot write there ({error.strerror}); choose another output_dir") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
+    """Load a state dict into a network; every key and shape must fit.
+
+    Raises:
+        UserError: if the file is missing, no state dict, or belongs to a network of other settings.
+    """
+    content = _read(path)
+    try:
+        network.load_state_dict(content)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: the weights do not fit the network; use the settings of its training ({reason})") from error
+
+
+def _read(path: str | os.PathLike) -> Any:
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such weights; train first or name a file with --weights")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read as weights ({type(error).__name__}); the file is damaged") from error
+
+
+class AtomicCheckpoint:
+    """Save the whole state of a training after each epoch, and its weights; resume on request.
+
+    Files in ``output_dir``, each written under a temporary name and renamed:
+
+    - ``checkpoint.pt``: state of every object and the engine's counters, read with ``weights_only=True``;
+    - ``model.pt``: state dict of ``network`` after the last epoch, the headline of a run;
+    - ``model_best.pt``: state dict with the best key metric of ``validator``, an extra.
+
+    Args:
+        output_dir: folder of the run.
+        network: the inference network.
+        state: further objects with ``state_dict`` and ``load_state_dict``, by name; None values are left out.
+        validator: MONAI evaluator that runs as validation, None for no selection.
+        higher_is_better: direction of the validator's key metric.
+        patience: stop after so many validations in a row without improvement.
+        resume: continue from ``checkpoint.pt`` if there is one.
+        interval: epochs between two checkpoints; the last epoch always has one.
+        rank: this process's number; only process 0 writes.
+        publish: also copy the final weights to this file, None for not.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        network: torch.nn.Module,
+        state: dict[str, Any],
+        *,
+        validator: Engine | None = None,
+        higher_is_better: bool = True,
+        patience: int | None = None,
+        resume: bool = False,
+        interval: int = 1,
+        rank: int = 0,
+        publish: str | os.PathLike | None = None,
+    ) -> None:
+        self.path = Path(output_dir) / _CHECKPOINT
+        self.network = network
+        self.state = {"network": network, **{name: value for name, value in state.items() if value is not None}}
+        self.validator = validator
+        self.higher_is_better = higher_is_better
+        self.patience = patience
+        self.resume = resume
+        self.interval = interval
+        self.rank = rank
+        self.publish = publish
+        self.best: float | None = None
+        self.without_improvement = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Serve a trainer; attach after the handlers whose effects belong into the checkpoint."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        if self.validator is not None:
+            self.validator.add_event_handler(Events.COMPLETED, self._compare, engine)
+        if self.rank == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+            engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        if not self.resume:
+            return
+        if not self.path.is_file():
+            logger.info("nothing to resume at %s: starting from the beginning", self.path)
+            return
+        saved = _read(self.path)
+        try:
+            for name, value in self.state.items():
+                _bare(value).load_state_dict(saved[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{self.path}: belongs to a run of other settings ({reason}); resume with the same") from error
+        if saved["epoch"] > engine.state.max_epochs:
+            raise UserError(f"{self.path}: has {saved['epoch']} epochs already; set max_epochs higher to go on")
+        for name in ("best", "without_improvement"):
+            setattr(self, name, saved[name])
+        for name in ("epoch", "iteration"):
+            setattr(engine.state, name, saved[name])
+        logger.info("resuming after epoch %d from %s", saved["epoch"], self.path)
+
+    def _compare(self, validator: Engine, trainer: Engine) -> None:
+        value = float(validator.state.metrics[validator.state.key_metric_name])
+        better = self.best is None or (value > self.best if self.higher_is_better else value < self.best)
+        if math.isnan(value) or not better:
+            self.without_improvement += 1
+            if self.patience is not None and self.without_improvement >= self.patience:
+                logger.info("no better validation in %d rounds: stopping", self.without_improvement)
+                trainer.terminate()
+            return
+        self.best, self.without_improvement = value, 0
+        if self.rank == 0:
+            save_atomically(_bare(self.network).state_dict(), self.path.with_name("model_best.pt"))
+
+    def _save(self, engine: Engine) -> None:
+        if engine.state.epoch % self.interval and engine.state.epoch != engine.state.max_epochs:
+            return
+        content = {name: _bare(value).state_dict() for name, value in self.state.items()}
+        counters = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        selection = {"best": self.best, "without_improvement": self.without_improvement}
+        save_atomically({**content, **counters, **selection}, self.path)
+
+    def _finish(self, engine: Engine) -> None:
+        weights = _bare(self.network).state_dict()
+        for target in (self.path.with_name("model.pt"), *([Path(self.publish)] if self.publish is not None else [])):
+            save_atomically(weights, target)
+            logger.info("weights of the last epoch: %s", target)
+
+
+def _bare(value: Any) -> Any:
+    return value.module if isinstance(value, torch.nn.parallel.DistributedDataParallel) else value

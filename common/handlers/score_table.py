@@ -1,0 +1,226 @@
+"""The evaluation table: scores of every volume in a CSV file, their summary in a JSON file and in the log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
+
+from ..errors import UserError
+from ..metrics.segmentation_scores import pooled_slice_dice, score_volume, summarise
+
+__all__ = ["PROTOCOL", "ScoreTable"]
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL = (
+    "Scored per volume, per class and per phase on the native grid of the reference labels, which are untouched. "
+    "Dice, IoU: 0 where a class is missed (only the reference has it) or invented (only the prediction has it). "
+    "HD95: 95th percentile of the pooled surface distances of both directions, in mm, with the volume's spacing and "
+    "1-connected surfaces; ASSD: mean of the two directed mean surface distances, in mm. "
+    "hd95 and assd leave missed and invented classes out and count them; hd95_penalised and assd_penalised charge the "
+    "diagonal of the image. A class absent from both is left out of everything and counted. "
+    "std is the population's (ddof=0); under 'all' a volume's value is the mean over its classes, so that std is the "
+    "spread over volumes of the class-mean. pooled_slice_dice is the Dice of all foreground channels pooled, per "
+    "slice, averaged over the slices of a volume; a slice empty in both scores 1."
+)
+"""What the numbers of a table mean; written next to them."""
+
+_AFFINE_TOLERANCE = 1e-3
+
+
+class ScoreTable:
+    """Score every volume that a MONAI evaluator predicts and write the table when it is done.
+
+    Of each item, ``engine.state.output`` holds ``pred``, an index map ``[1, H, W, D]`` (or ``[1, H, W]``) on the
+    native grid, and ``label``, the native dense reference, a ``MetaTensor`` whose affine tells the spacing;
+    ``engine.state.batch`` holds ``case`` and, where known, ``patient`` and ``phase``. Files:
+
+    - ``<name>.csv``: one row per volume and foreground class, missing numbers as ``nan``; ``pooled_slice_dice``
+      belongs to the volume and stands in each of its rows;
+    - ``<name>.json``: ``{"protocol", "meta", "class_names", "summary"}``, the summary as from
+      :func:`~common.metrics.segmentation_scores.summarise`, missing numbers as ``null``.
+
+    ``engine.state.metrics`` gets ``mean_dice``, ``pooled_slice_dice`` and per class ``dice_<class>``, with ``surface``
+    also ``mean_hd95`` and ``hd95_<class>`` (misses left out). Under a distributed run the rows of all processes are
+    gathered, every process gets the metrics, process 0 writes; volumes that a padding sampler repeats count once.
+
+    Args:
+        output_dir: folder of the files, made if it is missing.
+        class_names: names of all classes, the background first.
+        name: name of the files without ending.
+        surface: whether to compute surface distances too.
+        meta: what a reader must know of the run (supervision, choice of the checkpoint, seed ...), written as it is;
+            values that JSON does not know become text.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        class_names: Sequence[str],
+        *,
+        name: str = "metrics",
+        surface: bool = True,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        if len(class_names) < 2:
+            raise UserError(f"class_names must name the background and at least one class, got {list(class_names)}")
+        self.output_dir = Path(output_dir)
+        self.class_names = list(class_names)
+        self.name = name
+        self.surface = surface
+        self.meta = dict(meta or {})
+        self._rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Serve an evaluator.
+
+        Args:
+            engine: MONAI evaluator that decollates its batches.
+        """
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self._rows = []
+
+    def _score(self, engine: Engine) -> None:
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+            self._rows += self._rows_of({**batch, **output})
+
+    def _rows_of(self, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+        case = item.get("case")
+        if case is None:
+            raise UserError('an evaluated item has no "case": give every entry of the datalist a case name')
+        if any(row["case"] == case for row in self._rows):
+            raise UserError(f"two evaluated items have the case name {case}: make the names in the datalist unique")
+        try:
+            prediction, reference = _single_channel(item["pred"]), _single_channel(item["label"])
+            spacing = _spacing(item["pred"], item["label"])
+            rows = score_volume(
+                prediction, reference, num_classes=len(self.class_names), spacing=spacing, surface=self.surface
+            )
+            pooled = pooled_slice_dice(prediction, reference, len(self.class_names))
+        except UserError as error:
+            raise UserError(f"{case}: {error}") from error
+        labels = {"case": case, "patient": item.get("patient"), "phase": item.get("phase")}
+        return [
+            {**labels, "class_name": self.class_names[row["class_index"]], **row, "pooled_slice_dice": pooled}
+            for row in rows
+        ]
+
+    def _finish(self, engine: Engine) -> None:
+        rows = _gathered(self._rows)
+        if not rows:
+            raise UserError("nothing was evaluated: the section of the datalist that is evaluated has no entries")
+        summary = summarise(rows, self.class_names)
+        engine.state.metrics.update(_metrics(summary))
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
+            return
+        document = {"protocol": PROTOCOL, "meta": self.meta, "class_names": self.class_names, "summary": summary}
+        text = json.dumps(_without_nan(document), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+        self._write(f"{self.name}.csv", _csv(rows))
+        self._write(f"{self.name}.json", text + "\n")
+        logger.info("scores of %d volumes (%s):\n%s", summary["cases"], self.output_dir / self.name, _table(summary))
+
+    def _write(self, file_name: str, text: str) -> None:
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self.output_dir, prefix=f".{file_name}.")
+        except OSError as error:
+            raise UserError(f"{self.output_dir}: cannot write there ({error.strerror}); choose another one") from error
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, self.output_dir / file_name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _single_channel(volume: torch.Tensor) -> torch.Tensor:
+    if len(volume) != 1:
+        raise UserError(
+            f"expected an index map of one channel, got the shape {tuple(volume.shape)}: "
+            "take the arg-max over the classes in the postprocessing"
+        )
+    return volume[0]
+
+
+def _spacing(prediction: torch.Tensor, reference: torch.Tensor) -> list[float]:
+    if not isinstance(reference, MetaTensor):
+        raise UserError("the reference has lost its affine, so its spacing is unknown: load it with LoadImaged")
+    if isinstance(prediction, MetaTensor) and not torch.allclose(
+        prediction.affine.cpu().double(), reference.affine.cpu().double(), rtol=0, atol=_AFFINE_TOLERANCE
+    ):
+        raise UserError(
+            "the prediction and the reference have different affines: invert the preprocessing before it is scored"
+        )
+    return [float(size) for size in affine_to_spacing(reference.affine, r=reference.ndim - 1)]
+
+
+def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    of_ranks: list[list[dict[str, Any]]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(of_ranks, rows)
+    unique: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in (row for of_rank in of_ranks for row in of_rank):
+        first = unique.setdefault((row["case"], row["class_index"]), row)
+        if first["reference_ml"] != row["reference_ml"]:
+            raise UserError(f"two evaluated items have the case name {row['case']}: make the datalist's names unique")
+    return sorted(unique.values(), key=lambda row: (row["case"], row["class_index"]))
+
+
+def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    metrics = {"mean_dice": summary["all"]["dice"]["mean"]}
+    metrics["pooled_slice_dice"] = summary["all"]["pooled_slice_dice"]["mean"]
+    if "hd95" in summary["all"]:
+        metrics["mean_hd95"] = summary["all"]["hd95"]["mean"]
+    for score in ("dice", "hd95"):
+        metrics |= {f"{score}_{name}": of[score]["mean"] for name, of in summary["classes"].items() if score in of}
+    return metrics
+
+
+def _table(summary: Mapping[str, Any]) -> str:
+    groups = {**summary["classes"], "all": summary["all"]}
+    width = max(len("class"), *(len(name) for name in groups))
+    surface = "hd95" in summary["all"]
+    lines = [f"{'class':<{width}}  {'Dice mean ± std':>15}{'  HD95 (mm)' if surface else ''}  missed  invented  absent"]
+    for name, group in groups.items():
+        dice = f"{group['dice']['mean']:.3f} ± {group['dice']['std']:.3f}"
+        distance = f"  {group['hd95']['mean']:>9.2f}" if surface else ""
+        counts = f"{group['missed']:>6}  {group['invented']:>8}  {group['absent']:>6}"
+        lines.append(f"{name:<{width}}  {dice:>15}{distance}  {counts}")
+    return "\n".join(lines)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

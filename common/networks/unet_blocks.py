@@ -1,0 +1,97 @@
+"""Blocks that the 2D U-Nets of this collection share."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+__all__ = ["ConvNormAct", "NearestUpConv", "TwoConv", "initialise_he"]
+
+
+class ConvNormAct(Convolution):
+    """Convolution, batch normalisation and, unless ``act`` is None, an activation; the size is kept.
+
+    Args:
+        in_channels: channels of the input ``[B, in_channels, H, W]``.
+        out_channels: channels of the output ``[B, out_channels, H, W]``.
+        kernel_size: odd edge length of the kernel, in pixels.
+        act: activation as MONAI names it, None for none.
+        dropout: probability of MONAI's dropout after the activation, 0 for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        act: str | tuple | None = "RELU",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            2,
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            adn_ordering="NAD",
+            act=act,
+            norm="BATCH",
+            dropout=dropout or None,
+        )
+
+
+class TwoConv(nn.Sequential):
+    """Two times convolution, batch normalisation, activation: the U-Net's block (Ronneberger et al., 2015).
+
+    Args:
+        in_channels: channels of the input ``[B, in_channels, H, W]``.
+        out_channels: channels of both convolutions.
+        kernel_size: odd edge length of both kernels, in pixels.
+        act: activation as MONAI names it.
+        dropout: probability of the dropout between the two convolutions.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        act: str | tuple = "RELU",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, out_channels, kernel_size=kernel_size, act=act, dropout=dropout),
+            ConvNormAct(out_channels, out_channels, kernel_size=kernel_size, act=act),
+        )
+
+
+class NearestUpConv(nn.Module):
+    """Nearest-neighbour upsampling to the size of the skip connection, then convolution and normalisation.
+
+    Taking the skip's size instead of a factor of two lets inputs of any size through.
+
+    Args:
+        in_channels: channels of the coarse map.
+        out_channels: channels of the result.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(in_channels, out_channels, act=None)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """Return ``[B, out_channels + C_skip, H, W]``: the upsampled ``x`` and ``skip`` ``[B, C_skip, H, W]``."""
+        up = self.conv(F.interpolate(x, size=skip.shape[-2:], mode="nearest"))
+        return torch.cat([up, skip], dim=1)
+
+
+def initialise_he(module: nn.Module) -> None:
+    """Draw the weights of every convolution and linear layer by He's normal rule (fan-in), biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,182 @@
+"""Write predicted label maps on the grid of the images that they belong to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.config import KeysCollection, PathLike
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.transforms import SaveImaged
+from monai.utils import ImageMetaKey, MetaKeys
+from PIL import Image
+
+from ..errors import UserError
+
+__all__ = ["SaveSegmentationd", "check_output_dir", "segmentation_path"]
+
+logger = logging.getLogger(__name__)
+
+
+def segmentation_path(
+    image: PathLike, *, output_dir: PathLike, data_root_dir: PathLike, output_postfix: str = "seg"
+) -> Path:
+    """Name the label map of an image: ``<output_dir>/<folders below data_root_dir>/<case>_<output_postfix><extension>``.
+
+    The extension is ``.png`` for a PNG image and ``.nii.gz`` for all others.
+
+    Args:
+        image: path of the image file.
+        output_dir: folder that the label maps go to.
+        data_root_dir: a folder above the image, or the image itself.
+        output_postfix: what follows the case's name.
+
+    Returns:
+        The path; nothing is created.
+
+    Raises:
+        UserError: if the image lies outside ``data_root_dir``.
+    """
+    root = os.path.abspath(os.path.expanduser(data_root_dir))
+    folder, name = os.path.split(os.path.abspath(os.path.expanduser(image)))
+    relative = os.path.relpath(folder, os.path.dirname(root) if os.path.isfile(root) else root)
+    if relative.split(os.sep)[0] == os.pardir:
+        raise UserError(f"{image} lies outside data_root_dir {root}: name a folder that holds all images")
+    case, extension = os.path.splitext(name)
+    if extension.lower() == ".gz":
+        case, extension = os.path.splitext(case)
+    extension = ".png" if extension.lower() == ".png" else ".nii.gz"
+    return Path(os.path.expanduser(output_dir), relative, f"{case}_{output_postfix}{extension}")
+
+
+def check_output_dir(output_dir: PathLike) -> None:
+    """Create a folder and check that files can be written to it, before any computing starts.
+
+    Raises:
+        UserError: if the folder cannot be created or written.
+    """
+    folder = os.path.expanduser(output_dir)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write there ({error.strerror}); choose another output_dir") from error
+
+
+class SaveSegmentationd(SaveImaged):
+    """Save label maps as uint8 NIfTI files, or as PNG files of class indices where the image is a PNG file.
+
+    Shape and affine of the file are those of the image, so the prediction has to be inverted (``Invertd``) first; the
+    image's file name comes from the prediction's metadata. Each file is written to a temporary name in its folder and
+    renamed, so a file that exists is complete; an older one is replaced. Names: see :func:`segmentation_path`.
+
+    It is a ``SaveImaged`` so that programs which take a bundle's writers away and save by themselves, as MONAI Label
+    does, recognise it. Call :func:`check_output_dir` before a run; building the transform touches no folder.
+
+    Args:
+        keys: label maps ``[1, H, W, D]`` or ``[1, H, W]``, each a ``MetaTensor`` with integer values 0 to 255.
+        output_dir: folder that the label maps go to.
+        data_root_dir: folder above all images; the folders below it are repeated in ``output_dir``.
+        output_postfix: what follows the case's name.
+        allow_missing_keys: skip absent keys.
+
+    Raises:
+        UserError: if a label map is not on the image's grid, holds other values, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        output_dir: PathLike,
+        data_root_dir: PathLike,
+        output_postfix: str = "seg",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(
+            keys,
+            output_dir=str(output_dir),
+            output_postfix=output_postfix,
+            output_dtype=np.uint8,
+            resample=False,
+            data_root_dir=str(data_root_dir),
+            separate_folder=False,
+            print_log=False,
+            allow_missing_keys=allow_missing_keys,
+        )
+        self.output_dir = output_dir
+        self.data_root_dir = data_root_dir
+        self.output_postfix = output_postfix
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write every key and return the item unchanged."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            self._save(item[key], key)
+        return item
+
+    def _save(self, prediction: Any, key: Hashable) -> None:
+        image = prediction.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(prediction, MetaTensor) else None
+        if image is None:
+            raise UserError(f"{key!r} carries no file name to save it under: put Invertd before SaveSegmentationd")
+        _check_grid(prediction, str(image))
+        labels = _as_uint8(prediction, str(image))
+        path = segmentation_path(
+            image,
+            output_dir=self.output_dir,
+            data_root_dir=self.data_root_dir,
+            output_postfix=self.output_postfix,
+        )
+        extension = ".png" if path.suffix == ".png" else ".nii.gz"
+        temporary = path.parent / f".{uuid.uuid4().hex}{extension}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if extension == ".png":
+                Image.fromarray(labels.T).save(temporary)
+            else:
+                nib.save(_nifti(labels, prediction.affine.numpy()), temporary)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror or error}); choose another output_dir"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        logger.info("wrote %s", path)
+
+
+def _check_grid(prediction: MetaTensor, image: str) -> None:
+    shape, affine = prediction.meta.get(MetaKeys.SPATIAL_SHAPE), prediction.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    same_shape = shape is None or list(shape) == list(prediction.shape[1:])
+    if not same_shape or not (affine is None or np.allclose(affine, prediction.affine, atol=1e-3)):
+        raise UserError(
+            f"the prediction {tuple(prediction.shape[1:])} is not on the grid of {image}: "
+            "give Invertd the whole preprocessing, before SaveSegmentationd"
+        )
+
+
+def _as_uint8(prediction: MetaTensor, image: str) -> np.ndarray:
+    values = prediction.as_tensor().cpu().numpy()
+    labels = values.astype(np.uint8)
+    if len(values) != 1 or not np.array_equal(labels, values):
+        raise UserError(f"the prediction for {image} is no map of class indices: put AsDiscreted(argmax) before saving")
+    return labels[0]
+
+
+def _nifti(labels: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_xyzt_units("mm")
+    file = nib.Nifti1Image(labels, to_affine_nd(3, affine), header)
+    file.set_sform(file.affine, code="scanner")
+    file.set_qform(file.affine, code="scanner")
+    return file

@@ -1,0 +1,270 @@
+"""Checks of image and label files: one fixture per mistake, with its exact line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data.checks import check_items, inspect_item
+from common.errors import UserError
+
+SPACING = (1.5, 1.5, 10.0)
+Item = dict[str, Any]
+
+
+def save(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> str:
+    affine = np.diag([*SPACING, 1.0]) if affine is None else affine
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return str(path)
+
+
+def strokes() -> np.ndarray:
+    """4 x 5 x 2 = 40 voxels, 4 classes: 4 voxels background, 2 of class 1, 1 of class 3, 33 not annotated."""
+    label = np.full((4, 5, 2), 4, np.uint8)
+    label[:, 0, 0] = 0
+    label[:2, 1, 0] = 1
+    label[3, 3, 1] = 3
+    return label
+
+
+@pytest.fixture
+def item(tmp_path: Path) -> Item:
+    rng = np.random.default_rng(0)
+    image = save(tmp_path / "image.nii.gz", rng.integers(0, 900, (4, 5, 2)).astype(np.int16))
+    return {"image": image, "label": save(tmp_path / "label.nii.gz", strokes()), "case": "toy"}
+
+
+def dense(item: Item) -> Item:
+    save(Path(item["label"]), strokes() % 4)
+    return item
+
+
+def message(item: Item, kind: str = "scribble") -> str:
+    with pytest.raises(UserError) as caught:
+        check_items([item], num_classes=4, kind=kind)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_what_is_found_in_good_scribbles(item: Item) -> None:
+    found = inspect_item(item, num_classes=4, kind="scribble")
+    assert found == {
+        "shape": (4, 5, 2),
+        "spacing": SPACING,
+        "annotated_share": {0: 4 / 40, 1: 2 / 40, 2: 0.0, 3: 1 / 40},
+        "problems": [],
+    }
+    check_items([item, item], num_classes=4, kind="scribble")
+
+
+def test_good_items_of_the_other_kinds(item: Item) -> None:
+    check_items([{"image": item["image"]}], num_classes=4, kind="image")
+    dense(item)
+    check_items([item], num_classes=4, kind="dense")
+    check_items([{"label": item["label"]}], num_classes=4, kind="mask")
+    assert inspect_item({"label": item["label"]}, num_classes=4, kind="mask")["spacing"] == SPACING
+
+
+def test_mixed_supervision(item: Item) -> None:
+    dense(item)["supervision"] = "dense"
+    check_items([item], num_classes=4, kind="scribble")
+    save(Path(item["label"]), strokes())
+    assert message(item).startswith(f"{item['label']}: holds 4 (not annotated) where a dense mask")
+    item["supervision"] = "full"
+    assert message(item) == f"{item['label']}: \"supervision\" is 'full'; write \"scribble\" or \"dense\""
+
+
+def test_unknown_kind(item: Item) -> None:
+    with pytest.raises(ValueError, match=r"^kind must be one of scribble, dense, image, mask, got 'masks'$"):
+        check_items([item], num_classes=4, kind="masks")
+
+
+def missing_label(item: Item) -> str:
+    Path(item["label"]).unlink()
+    return f"{item['label']}: no such file; correct the path or restore the file"
+
+
+def no_label_key(item: Item) -> str:
+    del item["label"]
+    return 'toy: has no "label"; add the path of its file'
+
+
+def truncated_image(item: Item) -> str:
+    path = Path(item["image"])
+    path.write_bytes(path.read_bytes()[:-30])
+    return f"{path}: cannot be read, it is cut short, damaged or no image; copy or export it again"
+
+
+def truncated_plain_image(item: Item) -> str:
+    item["image"] = save(Path(item["image"]).with_name("plain.nii"), np.zeros((4, 5, 2), np.int16))
+    path = Path(item["image"])
+    path.write_bytes(path.read_bytes()[:-30])
+    return f"{path}: cannot be read, it is cut short, damaged or no image; copy or export it again"
+
+
+def no_image_at_all(item: Item) -> str:
+    Path(item["image"]).write_text("hello")
+    return f"{item['image']}: cannot be read, it is cut short, damaged or no image; copy or export it again"
+
+
+def no_png_at_all(item: Item) -> str:
+    item["image"] = str(Path(item["image"]).with_name("image.png"))
+    Path(item["image"]).write_text("hello")
+    return f"{item['image']}: cannot be read, it is cut short, damaged or no image; copy or export it again"
+
+
+def other_shape(item: Item) -> str:
+    save(Path(item["label"]), strokes()[:, :, :1])
+    return (
+        f"{item['label']}: shape (4, 5, 1) differs from the image's (4, 5, 2); save the label on the grid of "
+        f"{item['image']}"
+    )
+
+
+def shifted_label(item: Item) -> str:
+    affine = np.diag([*SPACING, 1.0])
+    affine[0, 3] = 0.25
+    save(Path(item["label"]), strokes(), affine)
+    return (
+        f"{item['label']}: affine differs from the image's by 0.250 mm (tolerance 0.001 mm); save the label on the "
+        f"grid of {item['image']}"
+    )
+
+
+def unknown_value(item: Item) -> str:
+    label = strokes()
+    label[0, 4, 1] = 7
+    save(Path(item["label"]), label)
+    return f"{item['label']}: unknown label value 7; allowed are 0..3 and 4 (not annotated)"
+
+
+def negative_value(item: Item) -> str:
+    label = strokes().astype(np.int16)
+    label[0, 4, 1] = -1
+    save(Path(item["label"]), label)
+    return f"{item['label']}: unknown label value -1; allowed are 0..3 and 4 (not annotated)"
+
+
+def fractional_value(item: Item) -> str:
+    label = strokes().astype(np.float32)
+    label[0, 4, 1] = 1.5
+    save(Path(item["label"]), label)
+    return f"{item['label']}: label value 1.5 is no integer; resample labels with nearest neighbour"
+
+
+def nan_value(item: Item) -> str:
+    label = strokes().astype(np.float32)
+    label[0, 4, 1] = np.nan
+    save(Path(item["label"]), label)
+    return f"{item['label']}: label value nan is no integer; resample labels with nearest neighbour"
+
+
+def dense_mask(item: Item) -> str:
+    dense(item)
+    return (
+        f"{item['label']}: a dense mask is given where scribbles are expected, no voxel is 4 (not annotated); give its "
+        'item "supervision": "dense" or list it under "unpaired_masks", or write unannotated voxels as 4'
+    )
+
+
+def no_background(item: Item) -> str:
+    label = strokes()
+    label[label == 0] = 4
+    save(Path(item["label"]), label)
+    return f"{item['label']}: has no background scribble (value 0); draw at least one stroke on the background"
+
+
+def nan_in_the_image(item: Item) -> str:
+    image = np.zeros((4, 5, 2), np.float32)
+    image[0, 0, 0], image[1, 1, 1] = np.nan, -np.inf
+    save(Path(item["image"]), image)
+    return f"{item['image']}: holds 2 NaN or infinite voxels; replace them by numbers"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        missing_label,
+        no_label_key,
+        truncated_image,
+        truncated_plain_image,
+        no_image_at_all,
+        no_png_at_all,
+        other_shape,
+        shifted_label,
+        unknown_value,
+        negative_value,
+        fractional_value,
+        nan_value,
+        dense_mask,
+        no_background,
+        nan_in_the_image,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_mistakes_are_told_in_one_exact_line(item: Item, spoil: Callable[[Item], str]) -> None:
+    expected = spoil(item)
+    assert message(item) == expected
+
+
+@pytest.mark.parametrize("kind", ["dense", "mask"])
+def test_scribbles_where_a_dense_mask_is_expected(item: Item, kind: str) -> None:
+    assert message(item, kind) == (
+        f"{item['label']}: holds 4 (not annotated) where a dense mask with 0..3 is expected; list scribbles under "
+        '"training"'
+    )
+
+
+def test_unknown_value_in_a_dense_mask(item: Item) -> None:
+    save(Path(item["label"]), strokes() + 4)
+    assert message(item, "dense") == f"{item['label']}: unknown label value 5; allowed are 0..3"
+
+
+def test_the_first_faulty_item_is_told(item: Item, tmp_path: Path) -> None:
+    faulty = item | {"label": str(tmp_path / "no.nii.gz")}
+    with pytest.raises(UserError, match=r"no\.nii\.gz: no such file"):
+        check_items([item, faulty], num_classes=4, kind="scribble")
+
+
+def test_all_problems_of_an_item_are_listed(item: Item) -> None:
+    nan_in_the_image(item)
+    shifted_label(item)
+    found = inspect_item(item, num_classes=5, kind="scribble")["problems"]  # 4 is a class now: nothing left unannotated
+    assert [line.rpartition(":")[2].split()[0] for line in found][:2] == ["holds", "affine"]
+    assert len(found) == 3
+
+
+def test_affines_within_the_tolerance(item: Item) -> None:
+    affine = np.diag([*SPACING, 1.0])
+    affine[0, 3] = 0.0009
+    save(Path(item["label"]), strokes(), affine)
+    check_items([item], num_classes=4, kind="scribble")
+
+
+def test_trailing_axes_of_one_and_frames(item: Item, tmp_path: Path) -> None:
+    save(Path(item["label"]), strokes()[..., None])
+    check_items([item], num_classes=4, kind="scribble")
+    cine = save(tmp_path / "cine.nii.gz", np.zeros((4, 5, 2, 6), np.int16))
+    found = inspect_item({"image": cine, "frames": "all"}, num_classes=4, kind="image")
+    assert (found["shape"], found["spacing"], found["problems"]) == ((4, 5, 2), SPACING, [])
+
+
+def test_colour_pictures_with_grey_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).save(tmp_path / "image.png")
+    Image.fromarray((np.arange(48) % 3).astype(np.uint8).reshape(6, 8)).save(tmp_path / "label.png")
+    item = {"image": str(tmp_path / "image.png"), "label": str(tmp_path / "label.png")}
+    found = inspect_item(item, num_classes=2, kind="scribble")  # 16 pixels of each value; 2 is not annotated
+    assert found["problems"] == []
+    assert found["shape"] == (8, 6)
+    assert found["annotated_share"] == {0: 16 / 48, 1: 16 / 48}
+    assert message(item | {"label": item["image"]}).startswith(
+        f"{item['image']}: shape (3, 8, 6) differs from the image's (8, 6)"
+    )

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from common.errors import UserError
+from common.handlers import atomic_checkpoint
+from common.handlers.atomic_checkpoint import AtomicCheckpoint, load_weights, save_atomically
+
+
+class Run:
+    """A tiny training: one weight, moved by noisy gradients, with a schedule and a validation."""
+
+    def __init__(self, folder: Path, scores: list[float] | None = None, **options) -> None:
+        torch.manual_seed(0)
+        self.network = torch.nn.Linear(2, 1)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.1)
+        self.scheduler = torch.optim.lr_scheduler.CyclicLR(self.optimizer, 0.01, 0.1, 2, cycle_momentum=False)
+        self.trainer = Engine(self.step)
+        self.validator = None
+        if scores is not None:
+            self.validator = Engine(lambda engine, batch: None)
+
+            @self.validator.on(Events.COMPLETED)
+            def publish(engine: Engine) -> None:
+                engine.state.key_metric_name = "score"
+                engine.state.metrics["score"] = scores[self.trainer.state.epoch - 1]
+
+            self.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.validator.run([0]))
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.scheduler.step())
+        AtomicCheckpoint(
+            folder,
+            self.network,
+            {"optimizer": self.optimizer, "lr_scheduler": self.scheduler, "discriminator": None},
+            validator=self.validator,
+            **options,
+        ).attach(self.trainer)
+
+    def step(self, engine: Engine, batch: int) -> dict:
+        torch.manual_seed(engine.state.iteration)
+        self.optimizer.zero_grad()
+        self.network(torch.randn(4, 2)).square().mean().backward()
+        self.optimizer.step()
+        return {}
+
+    def train(self, epochs: int) -> torch.Tensor:
+        self.trainer.run([0, 1, 2], max_epochs=epochs)
+        return self.network.weight.detach().clone()
+
+
+def test_two_and_two_epochs_are_four_bit_for_bit(tmp_path):
+    whole = Run(tmp_path / "whole").train(4)
+    Run(tmp_path / "broken").train(2)
+    resumed = Run(tmp_path / "broken", resume=True)
+    torch.testing.assert_close(resumed.train(4), whole, rtol=0, atol=0)
+    assert resumed.trainer.state.iteration == 12
+    assert resumed.optimizer.param_groups[0]["lr"] == pytest.approx(
+        torch.load(tmp_path / "whole/checkpoint.pt", weights_only=True)["optimizer"]["param_groups"][0]["lr"]
+    )
+
+
+def test_resume_without_checkpoint_starts_anew(tmp_path):
+    assert torch.equal(Run(tmp_path / "a", resume=True).train(2), Run(tmp_path / "b").train(2))
+
+
+def test_without_resume_an_old_checkpoint_is_not_read(tmp_path):
+    Run(tmp_path).train(3)
+    assert Run(tmp_path).trainer.run([0, 1, 2], max_epochs=2).iteration == 6
+
+
+def test_model_is_the_last_iterate_and_loads_weights_only(tmp_path):
+    weight = Run(tmp_path).train(3)
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert list(state) == ["weight", "bias"]
+    assert torch.equal(state["weight"], weight)
+
+
+@pytest.mark.parametrize(("higher", "best_epoch"), [(True, 2), (False, 3)])
+def test_best_weights_follow_the_validation(tmp_path, higher, best_epoch):
+    scores = [0.5, 0.9, 0.1, float("nan")]
+    Run(tmp_path, scores, higher_is_better=higher).train(4)
+    expected = Run(tmp_path / "other").train(best_epoch)
+    assert torch.equal(torch.load(tmp_path / "model_best.pt", weights_only=True)["weight"], expected)
+
+
+def test_best_value_survives_a_resume(tmp_path):
+    scores = [0.5, 0.9, 0.7, 0.8]
+    Run(tmp_path, scores).train(2)
+    Run(tmp_path, scores, resume=True).train(4)
+    expected = Run(tmp_path / "other").train(2)
+    assert torch.equal(torch.load(tmp_path / "model_best.pt", weights_only=True)["weight"], expected)
+
+
+def test_patience_ends_the_training_with_weights(tmp_path):
+    run = Run(tmp_path, [0.5, 0.4, 0.3, 0.9, 0.9], patience=2)
+    run.train(5)
+    assert run.trainer.state.epoch == 3
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_publish_copies_the_final_weights(tmp_path):
+    Run(tmp_path / "out", publish=tmp_path / "models" / "model.pt").train(1)
+    assert (tmp_path / "models" / "model.pt").read_bytes() == (tmp_path / "out" / "model.pt").read_bytes()
+    assert os.listdir(tmp_path / "models") == ["model.pt"]
+
+
+def test_other_ranks_write_nothing(tmp_path):
+    Run(tmp_path, [1.0, 2.0], rank=1).train(2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crash_while_writing_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+    target = tmp_path / "checkpoint.pt"
+    save_atomically({"epoch": 1}, target)
+
+    def dies(content, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic_checkpoint.torch, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        save_atomically({"epoch": 2}, target)
+    assert torch.load(target, weights_only=True) == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"file/run: cannot write there"):
+        save_atomically({}, tmp_path / "file" / "run" / "model.pt")
+
+
+def test_checkpoint_of_other_settings(tmp_path):
+    Run(tmp_path).train(1)
+    other = Run(tmp_path, resume=True)
+    other.network.weight = torch.nn.Parameter(torch.zeros(1, 3))
+    with pytest.raises(UserError, match=r"checkpoint\.pt: belongs to a run of other settings"):
+        other.train(2)
+    with pytest.raises(UserError, match="has 1 epochs already"):
+        AtomicCheckpoint(tmp_path, torch.nn.Linear(2, 1), {}, resume=True)._start(
+            _engine_with(max_epochs=0)
+        )
+
+
+def _engine_with(max_epochs: int) -> Engine:
+    engine = Engine(lambda engine, batch: None)
+    engine.state.max_epochs = max_epochs
+    return engine
+
+
+def test_load_weights_errors(tmp_path):
+    network = torch.nn.Linear(2, 1)
+    with pytest.raises(UserError, match=r"none\.pt: no such weights"):
+        load_weights(network, tmp_path / "none.pt")
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(UserError, match=r"cut\.pt: cannot be read as weights"):
+        load_weights(network, tmp_path / "cut.pt")
+    for name, content in {"wide.pt": torch.nn.Linear(3, 1).state_dict(), "less.pt": {"weight": torch.zeros(1, 2)}}.items():
+        torch.save(content, tmp_path / name)
+        with pytest.raises(UserError, match=f"{name}: the weights do not fit the network"):
+            load_weights(network, tmp_path / name)
+    torch.save({"weight": torch.full((1, 2), 7.0), "bias": torch.zeros(1)}, tmp_path / "good.pt")
+    load_weights(network, tmp_path / "good.pt")
+    assert network.weight.tolist() == [[7.0, 7.0]]

@@ -1,0 +1,126 @@
+"""``python -m tools <command>``: one command for each module of this folder."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import importlib
+import inspect
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import fire
+from fire.core import FireExit
+from fire.helptext import HelpText
+from fire.trace import FireTrace
+
+from common.errors import UserError
+
+PROGRAM = "python -m tools"
+_HELP = ("--help", "-h")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the command's name and its options; by default those of the command line.
+
+    Returns:
+        The exit status: 0; 1 after a :class:`~common.errors.UserError`, printed as one line ``error: …``; 2 after an
+        unknown command or option, before the command has done anything; 130 after an interrupt.
+    """
+    name, *options = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in _HELP:
+        print(_overview())
+        return 0
+    if name not in _command_files():
+        return _fail(f'unknown command "{name}"; the commands are {", ".join(_command_files())}', status=2)
+    try:
+        command = importlib.import_module(f"tools.{name}").main
+        if any(option in _HELP for option in options):
+            print(HelpText(command, FireTrace(command, name=f"{PROGRAM} {name}")))
+            return 0
+        try:
+            call = _parse(command, options, name)
+        except FireExit as error:
+            return _fail(f"{_reason(error, command, options)}; see {PROGRAM} {name} --help", status=2)
+        call()
+    except UserError as error:
+        return _fail(str(error), status=1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", status=130)
+    return 0
+
+
+def _parse(command: Callable[..., Any], options: Sequence[str], name: str) -> Callable[[], Any]:
+    """Bind the options to the command without running it.
+
+    Fire runs a function before it complains about options that the function does not have; so Fire gets a stand-in
+    with the same signature, and the command runs only once everything on the line was understood.
+    """
+    calls: list[Callable[[], Any]] = []
+
+    @functools.wraps(command)
+    def record(*args: Any, **kwargs: Any) -> None:
+        calls.append(functools.partial(command, *args, **kwargs))
+
+    for key, hint in get_type_hints(command).items():
+        if hint is bool:
+            fire.decorators.SetParseFn(functools.partial(_boolean, key), key)(record)
+        elif hint in (str, str | None):
+            fire.decorators.SetParseFn(str, key)(record)
+    with contextlib.redirect_stderr(io.StringIO()):
+        fire.Fire(record, command=list(options), name=f"{PROGRAM} {name}")
+    return calls[0]
+
+
+def _reason(error: FireExit, command: Callable[..., Any], options: Sequence[str]) -> str:
+    """What is wrong with the options: a misspelt one explains more than the required one that it leaves missing."""
+    known = inspect.signature(command).parameters
+    for option in options:
+        name = option.removeprefix("--").partition("=")[0].replace("-", "_")
+        if option.startswith("--") and name not in known and name.removeprefix("no") not in known:
+            return f"unknown option --{name}"
+    text = error.trace.elements[-1].ErrorAsStr()
+    missing = sorted(re.findall(r"'(\w+)'", text))
+    return f"missing {', '.join(f'--{name}' for name in missing)}" if missing else text
+
+
+def _boolean(key: str, text: str) -> bool:
+    values = {"true": True, "false": False}
+    if text.lower() not in values:
+        raise UserError(f"--{key} is {text!r}; write true or false")
+    return values[text.lower()]
+
+
+def _command_files() -> dict[str, Path]:
+    """The modules of this folder by the name of their command."""
+    return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.startswith("_")}
+
+
+def _overview() -> str:
+    """The commands with the first line of their modules, read without importing them."""
+    files = _command_files()
+    width = max(map(len, files))
+    lines = [f"  {name:{width}}  {_summary(path)}" for name, path in files.items()]
+    return "\n".join([f"usage: {PROGRAM} <command> [options]; {PROGRAM} <command> --help", "", *lines])
+
+
+def _summary(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def _fail(message: str, *, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
