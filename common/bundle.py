@@ -48,7 +48,7 @@ def writable_folder(path: str | os.PathLike) -> str:
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=str(path)):
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot write there ({error.strerror}); choose another output_dir") from error

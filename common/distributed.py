@@ -26,7 +26,7 @@ def join_process_group() -> None:
 
 def distributed(network: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
     """Move a network to the device and wrap it so that gradients are averaged over the processes."""
-    network = network.to(device=device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return torch.nn.parallel.DistributedDataParallel(
         network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )

@@ -30,9 +30,12 @@ PICTURE, LESSON = f"{RUN}/unseen_case.png", f"{RUN}/training_case.png"
 
 # The runs of the bundle: config files in bundles/maag/configs, and options.
 TRAIN = (["train", "demo"], {"output_dir": RUN})
-EVALUATE = (["train", "demo", "evaluate"], {"weights": f"{RUN}/model.pt", "output_dir": f"{RUN}/evaluation"})
+EVALUATE = (
+    ["train", "demo", "evaluate"],
+    {"weights": f"{RUN}/model.pt", "section": "test", "output_dir": f"{RUN}/evaluation"},
+)
 PREDICT = (
-    ["inference", "demo_inference"],
+    ["inference", "demo"],
     {"weights": f"{RUN}/model.pt", "dataset_dir": UNSEEN, "output_dir": PREDICTIONS},
 )
 

@@ -11,6 +11,7 @@ from monai.config import PathLike
 
 from ..errors import UserError
 from ..transforms.save_segmentation import segmentation_path
+from .phantom import default_phantom_dir, ensure_phantom
 
 __all__ = ["list_images"]
 
@@ -27,7 +28,7 @@ def list_images(
     exclude: Sequence[str] = _LABEL_SUFFIXES,
     extensions: Sequence[str] = _EXTENSIONS,
 ) -> list[dict[str, str]]:
-    """List every image below a folder, sorted by name.
+    """List every image below a folder, sorted by name; the default phantom is made first where it is missing.
 
     Links are followed. Hidden files and folders, label files (by the end of their name) and what lies in ``output_dir``
     are left out.
@@ -46,6 +47,8 @@ def list_images(
             have the same name.
     """
     root = Path(os.path.expanduser(dataset_dir))
+    if root.absolute() == default_phantom_dir():
+        ensure_phantom(root)
     endings = tuple(sorted((extension.lower() for extension in extensions), key=len, reverse=True))
     if root.is_file():
         case = _case(root.name, endings)

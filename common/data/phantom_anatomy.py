@@ -62,10 +62,10 @@ def paint_body(rng: np.random.Generator, tissues: Tissues, points: np.ndarray, h
     texture = 1 + 0.1 * _field(rng, shape, 12)
     image = np.full(shape, tissues.lung, np.float32)
     _paint_lung_vessels(image, rng, points)
-    below = _paint_abdomen(image, rng, tissues, points, level)
+    _paint_abdomen(image, rng, tissues, points, level)
     _paint_great_vessels(image, rng, tissues, points, level)
     image *= texture
-    _paint_chest_wall(image, rng, tissues, points, below)
+    _paint_chest_wall(image, rng, tissues, points, level)
     return image
 
 
@@ -84,14 +84,17 @@ def paint_heart(
     image = image.copy()
     flow, patches, trabeculae = (_field(rng, image.shape, cells) for cells in (10, 16, 40))
     hull = np.minimum(heart.epi, heart.rv - 3)
-    _paint(image, hull - np.clip(3.5 * patches + 1.5, 0, 9), tissues.fat)
+    _paint(image, hull - np.clip(5 * patches + 2, 0, 14), tissues.fat)
     _paint_atria(image, rng, tissues, heart, points, flow)
-    _paint(image, heart.rv - 2.5, tissues.myocardium)
-    rim = np.exp(np.minimum(heart.rv, 0) / 5) * np.clip(trabeculae - 0.3, 0, 1)
-    _paint(image, heart.rv, tissues.rv_blood * (1 + 0.07 * flow - 0.5 * rim))
+    _paint(image, np.minimum(heart.rv, heart.epi) - 3, tissues.myocardium)
+    _paint(image, np.abs(heart.epi - 0.6) - 0.4, tissues.fat)
+    meshwork = np.clip(2.2 + 1.8 * trabeculae, 0, 6)
+    between = 1.3 * tissues.myocardium
+    _paint(image, heart.rv, between)
+    _paint(image, heart.rv + meshwork, tissues.rv_blood * (1 + 0.07 * flow))
     _paint(image, heart.epi, tissues.myocardium * (1 + 0.07 * trabeculae))
-    rim = np.exp(np.minimum(heart.endo, 0) / 3) * np.clip(trabeculae - 0.3, 0, 1)
-    _paint(image, heart.endo, 1 + 0.07 * flow - 0.5 * rim)
+    _paint(image, heart.endo, between)
+    _paint(image, heart.endo + meshwork, 1 + 0.07 * flow)
     _paint(image, heart.papillary, tissues.myocardium * 1.1)
     return image
 
@@ -125,17 +128,17 @@ def draw_bias(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _paint_lung_vessels(image: np.ndarray, rng: np.random.Generator, points: np.ndarray) -> None:
-    spots = rng.random(image.shape, dtype=np.float32) < 0.012 * np.exp(-((np.abs(points) / 75) ** 2))
-    glow = ndimage.gaussian_filter(spots * rng.uniform(1, 7, image.shape).astype(np.float32), (0, 0.8, 0.8))
-    image += np.minimum(glow, 0.8)
+    spots = rng.random(image.shape, dtype=np.float32) < 0.02 * np.exp(-((np.abs(points) / 55) ** 2))
+    glow = ndimage.gaussian_filter(spots * rng.uniform(0, 4, image.shape).astype(np.float32), (0, 0.7, 0.7))
+    image += np.minimum(glow, 0.7)
 
 
 def _paint_abdomen(
     image: np.ndarray, rng: np.random.Generator, tissues: Tissues, points: np.ndarray, level: np.ndarray
-) -> np.ndarray:
-    """Liver, stomach and bowel below the diaphragm; gives the distance to the diaphragm, negative below it."""
+) -> None:
+    """Liver, stomach, fat and bowel below the diaphragm."""
     x, y = points.real.astype(np.float32), points.imag.astype(np.float32)
-    dome = rng.uniform(34, 46) - rng.uniform(4, 16) * level + rng.uniform(0.0015, 0.004) * (x - rng.uniform(-40, 10)) ** 2
+    dome = rng.uniform(24, 38) - rng.uniform(4, 16) * level + rng.uniform(0.0015, 0.004) * (x - rng.uniform(-40, 10)) ** 2
     below = dome - y + 2.5 * _field(rng, image.shape, 8)
     mosaic = _field(rng, image.shape, 14)
     bowel = np.where(mosaic > 0.4, tissues.fat, np.where(mosaic > -0.5, tissues.muscle, 0.6 * tissues.vessels))
@@ -146,7 +149,6 @@ def _paint_abdomen(
     liver = np.maximum(below + 2.5, np.maximum(x - edge, y - rng.uniform(85, 115) + 5 * mosaic))
     branches = np.abs(_field(rng, image.shape, 9)) - 0.07
     _paint(image, liver, tissues.liver * np.where(branches < 0, 1.7, 1.0))
-    return below
 
 
 def _paint_great_vessels(
@@ -163,36 +165,49 @@ def _paint_great_vessels(
     aorta = np.abs(points - complex(rng.uniform(34, 50), rng.uniform(34, 52)) - drift) - rng.uniform(9, 13)
     _paint(image, aorta - 2.5, tissues.muscle)
     _paint(image, aorta, tissues.vessels)
-    cava = np.abs(points - complex(rng.uniform(-30, 5), rng.uniform(46, 58)) + drift) - rng.uniform(8, 12)
+    cava = np.abs(points - complex(rng.uniform(-30, 5), rng.uniform(42, 54)) + drift) - rng.uniform(8, 12)
     _paint(image, cava, tissues.rv_blood)
-    for _ in range(4):
-        place = rng.uniform(58, 110) * np.exp(1j * rng.uniform(-0.4, 2.6))
-        ring = np.abs(points - place - 2 * drift) - rng.uniform(5, 12)
-        _paint(image, ring - rng.uniform(2, 6), tissues.muscle)
-        _paint(image, ring, tissues.vessels)
+    for angle in (*rng.uniform(0.4, 2.5, 7), rng.uniform(-1.3, -0.5)):
+        _paint_hollow_organ(image, rng, tissues, points - rng.uniform(64, 112) * np.exp(1j * angle) - 2 * drift, level)
+
+
+def _paint_hollow_organ(
+    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, offset: np.ndarray, level: np.ndarray
+) -> None:
+    """A vessel or a loop of bowel in cross-section: as a ventricle, a bright pool with a darker wall around it."""
+    stretched = offset + rng.uniform(0, 0.35) * np.exp(2j * np.pi * rng.uniform()) * offset.conj()
+    lumen = np.abs(stretched) - rng.uniform(6, 16) * (1 - 0.7 * (level - rng.uniform(0, 1.1)) ** 2)
+    _paint(image, lumen - rng.uniform(3, 9), tissues.myocardium)
+    _paint(image, lumen, rng.choice([tissues.vessels, tissues.rv_blood]))
 
 
 def _paint_chest_wall(
-    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, points: np.ndarray, below: np.ndarray
+    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, points: np.ndarray, level: np.ndarray
 ) -> None:
     """Muscle with ribs, fat and skin around the body, air around them."""
-    offset = points - complex(rng.uniform(18, 30), rng.uniform(8, 30))
-    tilt = rng.uniform(-0.3, 0.1)
-    turned = offset * np.exp(-1j * tilt)
-    across, along = rng.uniform(88, 104), rng.uniform(125, 155)
-    wave = _field(rng, (len(image), 1, 240), 6)
-    angle = ((np.angle(turned) / np.pi + 1) * 119.5).astype(np.intp)
-    radius = (((turned.real / across) ** 2) + (turned.imag / along) ** 2) ** 0.5
-    depth = (radius - 1 - 0.03 * wave[:, 0][:, angle]).astype(np.float32) * across
-    ribs = np.sin(np.angle(turned) * rng.uniform(9, 14) + rng.uniform(0, 6)) > 0.5
-    fat = rng.uniform(5, 14) * np.exp(0.5 * _field(rng, (len(image), 1, 240), 5)[:, 0])[:, angle]
-    muscle = rng.uniform(8, 14)
-    inner = -(depth + fat + muscle)
-    _paint(image, inner, np.where(ribs & (inner > -muscle / 2), 0.75 * tissues.fat, tissues.muscle))
-    _paint(image, inner + muscle / 2, tissues.muscle)
-    _paint(image, inner + muscle, tissues.fat)
+    middle = complex(rng.uniform(28, 40), rng.uniform(8, 30)) + complex(*rng.uniform(-8, 8, 2)) * level
+    turned = (points - middle) * np.exp(-1j * rng.uniform(-0.35, 0.1))
+    across, along = rng.uniform(98, 112), rng.uniform(135, 170)
+    angle = np.angle(turned)
+    radius = np.sqrt((turned.real / across) ** 2 + (turned.imag / along) ** 2)
+    depth = (radius - 1 - 0.05 * _waves(rng, angle)) * across
+    fat = 9 * np.exp(0.7 * _waves(rng, angle))
+    layers = 13 * np.exp(0.35 * _waves(rng, angle))
+    ribs = np.sin(angle * rng.uniform(12, 18) + 3 * level) > 0.35
+    inner = -(depth + fat + layers)
+    _paint(image, inner, tissues.muscle)
+    _paint(image, np.abs(inner + 0.3 * layers) - 3, np.where(ribs, 0.7 * tissues.fat, 0.5 * tissues.muscle))
+    _paint(image, np.abs(inner + 0.6 * layers) - 1, 0.8 * tissues.fat)
+    _paint(image, -(depth + fat), tissues.fat * (1 + 0.12 * _field(rng, image.shape, 40)))
     _paint(image, -depth - 2, 0.6)
     _paint(image, -depth, 0.01)
+
+
+def _waves(rng: np.random.Generator, angle: np.ndarray) -> np.ndarray:
+    """A random periodic function of the angle, of standard deviation about 1."""
+    orders, (real, imaginary) = np.arange(2, 8), rng.standard_normal((2, 6))
+    waves = zip(orders, real + 1j * imaginary, strict=True)
+    return 0.9 * np.sum([np.real(size * np.exp(1j * order * angle)) / order for order, size in waves], axis=0)
 
 
 def _paint_atria(

@@ -86,15 +86,15 @@ def draw_heart(rng: np.random.Generator, *, length: float, base: float) -> Heart
         epi_radius=wall + rng.uniform(19, 28),
         wall=wall,
         ejection=rng.uniform(0.18, 0.42),
-        septum=np.pi + rng.uniform(-0.65, 0.65),
+        septum=np.pi + rng.uniform(-0.55, 0.55),
         tilt=complex(*rng.uniform(-9, 9, 2)),
         lv_shape=_coefficients(rng, (0.05, 0.03)),
-        rv_size=rng.uniform(0.88, 1.08),
-        rv_offset=rng.uniform(0.72, 0.9),
+        rv_size=rng.uniform(0.9, 1.1),
+        rv_offset=rng.uniform(0.8, 1.0),
         rv_shape=np.array([-0.16, 0.07]) + _coefficients(rng, (0.06, 0.06)),
         rv_reach=rng.uniform(0.72, 0.9),
         papillary_angles=np.array([1.9, 4.2]) + rng.uniform(-0.4, 0.4, 2),
-        papillary_sizes=rng.uniform(3.0, 5.5, 2),
+        papillary_sizes=rng.uniform(4.0, 7.0, 2),
     )
 
 

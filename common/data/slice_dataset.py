@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..errors import UserError
@@ -58,7 +58,9 @@ class SliceDataset(Dataset):
         for key, tensors in parts.items():
             if len({tensor.shape[1:] for tensor in tensors}) > 1:
                 sizes = sorted({tuple(tensor.shape[1:]) for tensor in tensors})
-                raise UserError(f"slices of different sizes in '{key}': {sizes}; crop or pad them to one size (roi_size)")
+                raise UserError(
+                    f"slices of different sizes in '{key}': {sizes}; crop or pad them to one size (roi_size)"
+                )
         self.slices = {key: torch.cat(tensors) for key, tensors in parts.items() if tensors}
         if self.data and not self.cases:
             raise UserError(f"none of the {len(self.data)} volumes has an annotated slice; check the labels' values")
@@ -81,7 +83,7 @@ class SliceDataset(Dataset):
     def _slices(self, item: dict[str, Any], transform: Callable) -> dict[str, torch.Tensor]:
         try:
             prepared = transform(dict(item))
-            volumes = {key: torch.as_tensor(prepared[key]) for key in self.keys}
+            volumes = {key: convert_to_tensor(prepared[key], track_meta=False) for key in self.keys}
         except UserError:
             raise
         except Exception as error:
@@ -89,8 +91,7 @@ class SliceDataset(Dataset):
             raise UserError(f"{names}: cannot be read or prepared: {_first_line(error)}") from error
         slices = {}
         for key in self.keys:
-            volume = volumes[key].as_tensor() if isinstance(volumes[key], MetaTensor) else volumes[key]
-            volume = volume.movedim(-1, 0)
+            volume = volumes[key].movedim(-1, 0)
             if item.get("frames") == "all":
                 volume = volume.flatten(0, 1).unsqueeze(1)
             slices[key] = volume.to(torch.uint8 if key == "label" else torch.float32).contiguous()
@@ -136,7 +137,7 @@ def slice_loader(
     )
 
 
-def _as_is(batch: dict[str, Any]) -> dict[str, Any]:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

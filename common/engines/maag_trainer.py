@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from ..data.cycling_batches import CyclingBatches
 from ..losses.batch_statistics import batch_mean
@@ -66,7 +66,11 @@ class MAAGTrainer(SupervisedTrainer):
         **kwargs: Any,
     ) -> None:
         if supervised_adversarial not in ("generator", "discriminator"):
-            raise ValueError(f"supervised_adversarial must be 'generator' or 'discriminator': {supervised_adversarial!r}")
+            raise ValueError(
+                f"supervised_adversarial must be 'generator' or 'discriminator': {supervised_adversarial!r}"
+            )
+        # MONAI's own switch stands for float16 with a gradient scaler, which bfloat16 does not need
+        self.bfloat16 = bool(kwargs.pop("amp", False))
         super().__init__(decollate=False, **kwargs)
         self.masks = masks if masks is not None and len(masks) else None
         self.unlabelled = unlabelled if unlabelled is not None and len(unlabelled) else None
@@ -80,7 +84,7 @@ class MAAGTrainer(SupervisedTrainer):
         self.discriminator_loss = LeastSquaresDiscriminatorLoss(label_noise)
         self.supervised_adversarial = supervised_adversarial
 
-    def _iteration(self, engine: MAAGTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+    def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Run the steps of one iteration; see the class."""
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         engine.network.train()
@@ -89,7 +93,7 @@ class MAAGTrainer(SupervisedTrainer):
         real = None
         if self.discriminator is not None:
             self.discriminator.train()
-            real = mask_pyramid(self._unpaired(self.masks)[1], self.loss_function.num_classes, self._scales())
+            real = mask_pyramid(self._unpaired(self.masks)[1], engine.loss_function.num_classes, self._scales())
         self._supervised_step(engine, image, label, real, terms)
         if real is not None and self.unlabelled is not None:
             self._adversarial_steps(engine, real, terms)
@@ -137,9 +141,7 @@ class MAAGTrainer(SupervisedTrainer):
         for optimizer in optimizers:
             optimizer.step()
 
-    def _adversarial_steps(
-        self, engine: MAAGTrainer, real: list[torch.Tensor], terms: dict[str, torch.Tensor]
-    ) -> None:
+    def _adversarial_steps(self, engine: MAAGTrainer, real: list[torch.Tensor], terms: dict[str, torch.Tensor]) -> None:
         image, _ = self._unpaired(self.unlabelled)
         with self._autocast():
             heads = engine.inferer(image, engine.network)
@@ -158,14 +160,13 @@ class MAAGTrainer(SupervisedTrainer):
     def _discriminator_objective(self, real: list[torch.Tensor], fake: Sequence[torch.Tensor]) -> torch.Tensor:
         both = [torch.cat(pair) for pair in zip(real, fake, strict=True)]
         with self._autocast():
-            scores = self.discriminator(both)  # type: ignore[misc]
+            scores = cast(torch.nn.Module, self.discriminator)(both)
         real_scores, fake_scores = scores.float().split([len(real[0]), len(fake[0])])
         return self.discriminator_loss(real_scores, fake_scores)
 
     def _frozen_scores(self, segmentations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Score predictions with gradients to them but none to the discriminator's weights."""
-        # past the DDP wrapper, which waits for gradients of every parameter
-        bare = getattr(self.discriminator, "module", self.discriminator)
+        bare = self._bare_discriminator()
         bare.requires_grad_(False)
         with self._autocast():
             scores = bare(segmentations)
@@ -176,17 +177,21 @@ class MAAGTrainer(SupervisedTrainer):
         batch = stream.batch(self.state.iteration)  # type: ignore[union-attr]
         return self.prepare_unpaired(batch, self.state.device, self.non_blocking)  # type: ignore[return-value]
 
+    def _bare_discriminator(self) -> Any:
+        # past the DDP wrapper, which would wait for gradients of every parameter
+        return getattr(self.discriminator, "module", self.discriminator)
+
     def _scales(self) -> int:
-        bare = getattr(self.discriminator, "module", self.discriminator)
+        bare = self._bare_discriminator()
         return bare.scales if bare.multi_scale else 1
 
     def _autocast(self) -> torch.autocast:
         device = self.state.device.type
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=bool(self.amp))
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.bfloat16)
 
 
 def foreground_probabilities(heads: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Turn logits ``[B, C, h, w]`` of one or several scales into softmax maps without background ``[B, C - 1, h, w]``."""
+    """Turn logits ``[B, C, h, w]`` of one or several scales into foreground probabilities ``[B, C - 1, h, w]``."""
     logits = [heads] if isinstance(heads, torch.Tensor) else heads
     return [torch.softmax(scale.float(), dim=1)[:, 1:] for scale in logits]
 

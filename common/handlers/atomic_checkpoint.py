@@ -56,7 +56,9 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
         network.load_state_dict(content)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: the weights do not fit the network; use the settings of its training ({reason})") from error
+        raise UserError(
+            f"{path}: the weights do not fit the network; use the settings of its training ({reason})"
+        ) from error
 
 
 def _read(path: str | os.PathLike) -> Any:
@@ -138,7 +140,9 @@ class AtomicCheckpoint:
                 _bare(value).load_state_dict(saved[name])
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{self.path}: belongs to a run of other settings ({reason}); resume with the same") from error
+            raise UserError(
+                f"{self.path}: belongs to a run of other settings ({reason}); resume with the same"
+            ) from error
         if saved["epoch"] > engine.state.max_epochs:
             raise UserError(f"{self.path}: has {saved['epoch']} epochs already; set max_epochs higher to go on")
         for name in ("best", "without_improvement"):
@@ -147,7 +151,7 @@ class AtomicCheckpoint:
             setattr(engine.state, name, saved[name])
         logger.info("resuming after epoch %d from %s", saved["epoch"], self.path)
 
-    def _compare(self, validator: Engine, trainer: Engine) -> None:
+    def _compare(self, validator: Any, trainer: Engine) -> None:
         value = float(validator.state.metrics[validator.state.key_metric_name])
         better = self.best is None or (value > self.best if self.higher_is_better else value < self.best)
         if math.isnan(value) or not better:

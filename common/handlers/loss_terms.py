@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -39,7 +40,7 @@ class LossTerms:
         self._counts.clear()
 
     def _add(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
         terms = output.get("terms") or getattr(getattr(engine, "loss_function", None), "terms", {})
         for name, value in {CommonKeys.LOSS: output[CommonKeys.LOSS], **terms}.items():
             value = value.detach().float()

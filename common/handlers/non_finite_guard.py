@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
@@ -30,8 +32,10 @@ class NonFiniteGuard:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._check)
 
     def _remember(self, engine: Engine) -> None:
-        cases = engine.state.batch.get("case", []) if isinstance(engine.state.batch, dict) else []
-        self._pending.append((engine.state.iteration, engine.state.output[CommonKeys.LOSS].detach(), cases))
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        cases = batch.get("case", []) if isinstance(batch, dict) else []
+        self._pending.append((engine.state.iteration, output[CommonKeys.LOSS].detach(), cases))
         if engine.state.iteration % self.interval == 0:
             self._check(engine)
 

@@ -52,7 +52,7 @@ class ScoreTable:
     - ``<name>.csv``: one row per volume and foreground class, missing numbers as ``nan``; ``pooled_slice_dice``
       belongs to the volume and stands in each of its rows;
     - ``<name>.json``: ``{"protocol", "meta", "class_names", "summary"}``, the summary as from
-      :func:`~common.metrics.segmentation_scores.summarise`, missing numbers as ``null``.
+      :func:`~..metrics.segmentation_scores.summarise`, missing numbers as ``null``.
 
     ``engine.state.metrics`` gets ``mean_dice``, ``pooled_slice_dice`` and per class ``dice_<class>``, with ``surface``
     also ``mean_hd95`` and ``hd95_<class>`` (misses left out). Under a distributed run the rows of all processes are
@@ -89,7 +89,8 @@ class ScoreTable:
         """Serve an evaluator.
 
         Args:
-            engine: MONAI evaluator that decollates its batches.
+            engine: MONAI evaluator that decollates its batches. It runs no handler at all where there is nothing to
+                evaluate; then no file is written.
         """
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
@@ -99,7 +100,8 @@ class ScoreTable:
         self._rows = []
 
     def _score(self, engine: Engine) -> None:
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+        state: Any = engine.state
+        for batch, output in zip(state.batch, state.output, strict=True):
             self._rows += self._rows_of({**batch, **output})
 
     def _rows_of(self, item: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -125,8 +127,6 @@ class ScoreTable:
 
     def _finish(self, engine: Engine) -> None:
         rows = _gathered(self._rows)
-        if not rows:
-            raise UserError("nothing was evaluated: the section of the datalist that is evaluated has no entries")
         summary = summarise(rows, self.class_names)
         engine.state.metrics.update(_metrics(summary))
         if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:

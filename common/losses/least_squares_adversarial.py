@@ -35,9 +35,10 @@ class LeastSquaresDiscriminatorLoss(_Loss):
 
     def forward(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss of the scores ``[B, 1]`` of real masks and ``[B', 1]`` of predictions."""
-        return 0.5 * (real - self._target(real, 1.0)).square().mean() + 0.5 * (
-            fake - self._target(fake, -1.0)
-        ).square().mean()
+        return (
+            0.5 * (real - self._target(real, 1.0)).square().mean()
+            + 0.5 * (fake - self._target(fake, -1.0)).square().mean()
+        )
 
     def _target(self, scores: torch.Tensor, sign: float) -> torch.Tensor:
         swapped = torch.rand_like(scores) < self.label_noise

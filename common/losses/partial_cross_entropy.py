@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from .batch_statistics import labelled_counts, world_size

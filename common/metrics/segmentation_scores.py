@@ -180,7 +180,7 @@ def _summarise_group(rows: Sequence[Mapping[str, Any]], class_names: Sequence[st
     for row in rows:
         by_case.setdefault(row["case"], []).append(row)
 
-    classes = {}
+    classes: dict[str, dict[str, Any]] = {}
     for index, class_name in enumerate(class_names[1:], start=1):
         of_class = [row for row in rows if row["class_index"] == index]
         classes[class_name] = {name: _statistics([row[name] for row in of_class]) for name in scores}

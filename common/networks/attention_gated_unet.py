@@ -124,7 +124,8 @@ class AttentionGatedUNet(nn.Module):
         self.output = nn.Conv2d(filters, out_channels, kernel_size=1)
         initialise_he(self)
 
-    def forward(self, x: torch.Tensor):  # no return annotation: TorchScript must infer the single tensor
+    # without a return annotation, so that TorchScript infers the single tensor
+    def forward(self, x: torch.Tensor):  # type: ignore[no-untyped-def]
         """Segment images ``[B, in_channels, H, W]`` of any size."""
         skips: list[torch.Tensor] = []
         for block in self.encoder:

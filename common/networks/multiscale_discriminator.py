@@ -81,9 +81,7 @@ class MultiScaleDiscriminator(nn.Module):
             size = size if last_of_code else [edge // 2 for edge in size]
             channels = width
             if paper or level < scales - 1:
-                self.squeeze.append(
-                    nn.Sequential(nn.Conv2d(width, squeezed, 1), nn.Tanh() if paper else nn.Sigmoid())
-                )
+                self.squeeze.append(nn.Sequential(nn.Conv2d(width, squeezed, 1), nn.Tanh() if paper else nn.Sigmoid()))
                 channels = squeezed + (in_channels if multi_scale and level < scales - 1 else 0)
         self.head = nn.Linear(channels * size[0] * size[1], 1)
         initialise_he(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from monai.networks.blocks import Convolution
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 __all__ = ["ConvNormAct", "NearestUpConv", "TwoConv", "initialise_he"]
 

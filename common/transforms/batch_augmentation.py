@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 __all__ = ["BatchAugmentation"]
 
@@ -107,7 +107,9 @@ class BatchAugmentation:
         aspect = height / width
         theta = torch.stack(
             [
-                torch.stack([cos * mirror[0], -sin * aspect * mirror[0], 2 * _uniform(batch, device, self.translation)]),
+                torch.stack(
+                    [cos * mirror[0], -sin * aspect * mirror[0], 2 * _uniform(batch, device, self.translation)]
+                ),
                 torch.stack([sin / aspect * mirror[1], cos * mirror[1], 2 * _uniform(batch, device, self.translation)]),
             ]
         )

@@ -47,11 +47,11 @@ def through_plane_axis(spacing: Sequence[float], shape: Sequence[int]) -> int:
 class OrientSlicesd(MapTransform, InvertibleTransform):
     """Put the through-plane axis last and give the two in-plane axes one direction in all cases.
 
-    The through-plane axis (see :func:`through_plane_axis`) is moved, never flipped. With ``in_plane="radiological"`` the
-    in-plane axes are ordered left/right before posterior/anterior before inferior/superior and flipped to run towards
-    left, posterior and inferior, by the closest anatomical direction of each axis. With ``"stored"`` they keep the
-    order and direction that they have in the file. Voxels are only permuted and flipped; the inverse restores voxels
-    and affine bit by bit.
+    The through-plane axis (see :func:`through_plane_axis`) is moved, never flipped. With ``in_plane="radiological"``
+    the in-plane axes are ordered left/right before posterior/anterior before inferior/superior and flipped to run
+    towards left, posterior and inferior, by the closest anatomical direction of each axis. With ``"stored"`` they keep
+    the order and direction that they have in the file. Voxels are only permuted and flipped; the inverse restores
+    voxels and affine bit by bit.
 
     A 2D image ``[C, H, W]`` becomes ``[C, H, W, 1]``, and the inverse takes the axis away again. The readers of picture
     formats (PNG, JPEG) store no ``original_affine``: such an image has pixels but no physical size and no anatomical
@@ -66,7 +66,7 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
         allow_missing_keys: skip absent keys.
 
     Raises:
-        UserError: for an unknown ``in_plane``, an image that is neither 2D nor 3D, or an affine without three directions.
+        UserError: for an unknown ``in_plane``, an image neither 2D nor 3D, or an affine without three directions.
 
     Example:
         >>> image = MetaTensor(torch.zeros(1, 8, 20, 30), affine=torch.diag(torch.tensor([9.0, 1.0, 1.0, 1.0])))

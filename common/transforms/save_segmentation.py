@@ -29,9 +29,10 @@ logger = logging.getLogger(__name__)
 def segmentation_path(
     image: PathLike, *, output_dir: PathLike, data_root_dir: PathLike, output_postfix: str = "seg"
 ) -> Path:
-    """Name the label map of an image: ``<output_dir>/<folders below data_root_dir>/<case>_<output_postfix><extension>``.
+    """Name the label map of an image.
 
-    The extension is ``.png`` for a PNG image and ``.nii.gz`` for all others.
+    It is ``<output_dir>/<folders below data_root_dir>/<case>_<output_postfix><extension>``, with the extension ``.png``
+    for a PNG image and ``.nii.gz`` for all others.
 
     Args:
         image: path of the image file.
@@ -146,9 +147,8 @@ class SaveSegmentationd(SaveImaged):
                 nib.save(_nifti(labels, prediction.affine.numpy()), temporary)
             os.replace(temporary, path)
         except OSError as error:
-            raise UserError(
-                f"{path}: cannot be written ({error.strerror or error}); choose another output_dir"
-            ) from error
+            reason = error.strerror or error
+            raise UserError(f"{path}: cannot be written ({reason}); choose another output_dir") from error
         finally:
             temporary.unlink(missing_ok=True)
         logger.info("wrote %s", path)

@@ -17,9 +17,9 @@ def simulate_scribble(
     num_classes: int,
     rng: np.random.Generator,
     *,
-    length: float = 0.7,
+    length: float = 1.0,
     width: int = 1,
-    margin: float = 6.0,
+    margin: float = 10.0,
 ) -> np.ndarray:
     """Draw one slice's scribbles: a stroke in every class that is present, and strokes on the background.
 
@@ -79,14 +79,14 @@ def _background_strokes(region: np.ndarray, rng: np.random.Generator, margin: fl
         return _window_stroke(region, rng) | _window_stroke(region, rng)
     distance = ndimage.distance_transform_edt(region)
     wobble = ndimage.gaussian_filter(rng.standard_normal(region.shape), 10)
-    hull = distance < margin * rng.uniform(0.8, 1.2) * np.exp(0.3 * wobble / wobble.std())
+    hull = distance < margin * rng.uniform(0.7, 1.3) * np.exp(0.3 * wobble / wobble.std())
     hull = ndimage.binary_fill_holes(hull)
     loop = hull & ~ndimage.binary_erosion(hull, np.ones((3, 3)), border_value=1)
     rows, columns = np.indices(region.shape, sparse=True)
     row, column = ndimage.center_of_mass(~region)
     turn = np.arctan2(rows - row, columns - column) / (2 * np.pi) + 0.5
     loop &= (turn + rng.uniform()) % 1 < rng.uniform(0.75, 1)
-    return loop | _window_stroke(region & ~hull, rng)
+    return loop | _window_stroke(region & ~hull, rng) if rng.random() < 0.25 else loop
 
 
 def _window_stroke(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
 from tools import demo
+from tools.__main__ import main as tools_main
 from tools.demo import EVALUATE, PREDICT, TRAIN, bundle_command, link_images, run
 
 
@@ -50,32 +51,38 @@ def test_a_step_that_fails_stops_the_demo_and_is_named(capfd: pytest.CaptureFixt
 def test_the_demo_puts_every_result_where_it_says(
     phantom_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = []
+    folder = tmp_path / "runs" / "demo"
+    steps = []
 
-    def instead_of_training(words: list[str], cwd: Path, check: bool) -> subprocess.CompletedProcess:
-        commands.append(words)
-        if words[2] == "tools":
-            return subprocess.run([*words], cwd=cwd, check=check)
-        if "inference.json" in words[5]:
-            for image in (tmp_path / "runs/demo/unseen").rglob("*.nii.gz"):
-                seg = tmp_path / "runs/demo/predictions" / image.parent.name / image.name.replace(".nii", "_seg.nii")
-                seg.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(str(image.resolve()).replace(".nii", "_gt.nii"), seg)
-        if "evaluate.json" in words[5]:
-            scores = tmp_path / "runs/demo/evaluation/metrics.json"
-            scores.parent.mkdir(parents=True)
-            scores.write_text(json.dumps({"summary": {"all": {"dice": {"mean": 0.8125}}}}))
-        return subprocess.CompletedProcess(words, 0)
+    def pretend(step: str, command: list[str]) -> None:
+        """Write what the bundle would: perfect predictions of what lies in the folder of unseen images."""
+        steps.append(step)
+        if step == "evaluate":
+            (folder / "evaluation").mkdir(parents=True)
+            scores = {"summary": {"all": {"dice": {"mean": 0.8125}}}}
+            (folder / "evaluation" / "metrics.json").write_text(json.dumps(scores))
+        elif step == "predict":
+            for image in (folder / "unseen").rglob("*.nii.gz"):
+                prediction = folder / "predictions" / image.parent.name / image.name.replace(".nii", "_seg.nii")
+                prediction.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(str(image.resolve()).replace(".nii", "_gt.nii"), prediction)
+        elif step.startswith("draw"):
+            assert tools_main(command[3:]) == 0
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "REPO_ROOT", tmp_path)
     monkeypatch.setattr(demo, "default_phantom_dir", lambda: phantom_dir)
-    monkeypatch.setattr(demo, "subprocess", Recorder(instead_of_training))
-    stale = tmp_path / "runs/demo/model.pt"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("of an earlier demo")
+    monkeypatch.setattr(demo, "run", pretend)
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_text("of an earlier demo")
+
     demo.main()
-    assert not stale.exists()
-    assert [words[2] for words in commands] == ["monai.bundle"] * 3 + ["tools"] * 2
-    told = dict(line.split("   ") for line in [])
-    assert told == {}
+
+    assert steps == ["train", "evaluate", "predict", "draw a training case", "draw an unseen case"]
+    assert not (folder / "model.pt").exists()
+    told = dict(re.split(r" {2,}", line) for line in capsys.readouterr().out.splitlines()[-5:])
+    assert told["mean foreground Dice"] == "0.812"  # 0.8125 to three places, the half to the even digit
+    for picture in told["pictures"].split(", "):
+        assert (tmp_path / picture).is_file()
+    assert (tmp_path / told["their summary"]).is_file()
+    assert list((tmp_path / told["segmentations, 3D NIfTI"]).rglob("*_seg.nii.gz"))

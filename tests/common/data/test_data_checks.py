@@ -78,7 +78,7 @@ def test_mixed_supervision(item: Item) -> None:
     save(Path(item["label"]), strokes())
     assert message(item).startswith(f"{item['label']}: holds 4 (not annotated) where a dense mask")
     item["supervision"] = "full"
-    assert message(item) == f"{item['label']}: \"supervision\" is 'full'; write \"scribble\" or \"dense\""
+    assert message(item) == f'{item["label"]}: "supervision" is \'full\'; write "scribble" or "dense"'
 
 
 def test_unknown_kind(item: Item) -> None:

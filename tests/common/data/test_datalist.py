@@ -126,7 +126,7 @@ def test_items_need_the_keys_of_their_section(toy: Path, section: str, item: dic
 
 def test_paths_are_strings(toy: Path) -> None:
     put(toy, unlabelled=[{"image": ["a.nii.gz"]}])
-    expected = f"{toy}: \"image\" of item 1 of \"unlabelled\" is ['a.nii.gz']; give a path"
+    expected = f'{toy}: "image" of item 1 of "unlabelled" is [\'a.nii.gz\']; give a path'
     assert error_of(toy, "unlabelled") == expected
 
 

@@ -141,9 +141,7 @@ def test_checkpoint_of_other_settings(tmp_path):
     with pytest.raises(UserError, match=r"checkpoint\.pt: belongs to a run of other settings"):
         other.train(2)
     with pytest.raises(UserError, match="has 1 epochs already"):
-        AtomicCheckpoint(tmp_path, torch.nn.Linear(2, 1), {}, resume=True)._start(
-            _engine_with(max_epochs=0)
-        )
+        AtomicCheckpoint(tmp_path, torch.nn.Linear(2, 1), {}, resume=True)._start(_engine_with(max_epochs=0))
 
 
 def _engine_with(max_epochs: int) -> Engine:
@@ -159,7 +157,10 @@ def test_load_weights_errors(tmp_path):
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(UserError, match=r"cut\.pt: cannot be read as weights"):
         load_weights(network, tmp_path / "cut.pt")
-    for name, content in {"wide.pt": torch.nn.Linear(3, 1).state_dict(), "less.pt": {"weight": torch.zeros(1, 2)}}.items():
+    for name, content in {
+        "wide.pt": torch.nn.Linear(3, 1).state_dict(),
+        "less.pt": {"weight": torch.zeros(1, 2)},
+    }.items():
         torch.save(content, tmp_path / name)
         with pytest.raises(UserError, match=f"{name}: the weights do not fit the network"):
             load_weights(network, tmp_path / name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -85,9 +87,7 @@ def test_through_plane_axis(spacing: tuple, shape: tuple, axis: int) -> None:
 def test_inverse_is_exact(codes: str, in_plane: str) -> None:
     generator = np.random.default_rng(3)
     image = volume(codes, AXIAL)
-    image.affine = image.affine + torch.as_tensor(generator.normal(0, 0.05, (4, 4))) * torch.tensor(
-        [[1.0]] * 3 + [[0.0]]
-    )
+    image.affine[:3] += torch.as_tensor(generator.normal(0, 0.05, (3, 4)))
     transform = OrientSlicesd("image", in_plane=in_plane)
     before = image.clone()
     restored = transform.inverse(transform({"image": image}))["image"]
@@ -144,6 +144,16 @@ def test_prediction_is_inverted_after_loader_workers() -> None:
         restored = invert(item)["pred"]
         assert torch.equal(restored.as_tensor(), image.as_tensor() * 2)
         assert torch.equal(restored.affine, image.affine)
+
+
+def test_a_pickled_transform_inverts_where_processes_are_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
+    transform, image = OrientSlicesd("image"), volume("SAR", AXIAL)
+    turned = pickle.loads(pickle.dumps(transform({"image": image})))
+    copy = pickle.loads(pickle.dumps(transform))
+    monkeypatch.setattr(torch.multiprocessing, "get_start_method", lambda allow_none=False: "spawn")
+    restored = copy.inverse(turned)["image"]
+    assert torch.equal(restored.as_tensor(), image.as_tensor())
+    assert torch.equal(restored.affine, image.affine)
 
 
 def test_mistakes() -> None:

@@ -1,0 +1,156 @@
+"""What every bundle keeps to, read off its configuration files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser, create_workflow
+
+REPO_ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
+CONFIGS = ["train", "evaluate", "inference", "multi_gpu_train", "multi_gpu_evaluate", "metadata"]
+TUNABLES = [
+    *["dataset_dir", "datalist", "output_dir", "num_classes", "in_channels", "pixdim", "roi_size", "batch_size"],
+    *["max_epochs", "learning_rate", "seed", "amp", "num_workers", "resume", "publish", "preset", "val_interval"],
+]
+pytestmark = pytest.mark.parametrize("bundle", BUNDLES)
+
+
+def config_path(bundle: str, name: str) -> Path:
+    return REPO_ROOT / "bundles" / bundle / "configs" / f"{name}.json"
+
+
+def config(bundle: str, name: str) -> dict:
+    return json.loads(config_path(bundle, name).read_text())
+
+
+def merged(bundle: str, *names: str) -> dict:
+    return ConfigParser.load_config_files([str(config_path(bundle, name)) for name in names])
+
+
+def test_every_file_is_there(bundle):
+    folder = REPO_ROOT / "bundles" / bundle
+    files = [f"configs/{name}.json" for name in CONFIGS]
+    for name in [*files, "configs/logging.conf", "docs/README.md", "docs/data_license.txt", "LICENSE"]:
+        assert (folder / name).is_file(), name
+
+
+def test_models_holds_model_pt_alone(bundle):
+    names = [path.name for path in (REPO_ROOT / "bundles" / bundle / "models").glob("*")]
+    assert names in ([], ["model.pt"])
+
+
+def test_keys_that_users_and_programs_rely_on(bundle):
+    train = config(bundle, "train")
+    assert [key for key in TUNABLES if key not in train] == []
+    assert train["initialize"] == []
+    for names in (["train"], ["train", "evaluate"], ["inference"], ["train", "multi_gpu_train"]):
+        assert merged(bundle, *names)["run"][0] == "$bundle.start()", names
+
+
+def test_order_of_the_keys(bundle):
+    landmarks = ["imports", "bundle_root", "dataset_dir", "num_classes", "network_def", "network", "loss", "optimizer"]
+    landmarks += ["lr_scheduler", "train", "validate", "initialize", "run"]
+    keys = list(config(bundle, "train"))
+    positions = [keys.index(key) for key in landmarks]
+    assert positions == sorted(positions)
+
+
+def test_training_and_inference_agree(bundle):
+    train, inference = config(bundle, "train"), config(bundle, "inference")
+    shared = [key for key in inference if key in train and not isinstance(inference[key], (dict, list))]
+    differing = [key for key in shared if inference[key] != train[key] and key != "output_dir"]
+    assert differing == []
+    for key in ("pixdim", "roi_size", "clip_percentiles"):
+        assert inference[key] == train[key]
+    network = {**train["network_def"]}
+    # what a network does in training only need not be repeated
+    assert {k: v for k, v in inference["network_def"].items() if k != "deep_predictions"} == {
+        k: v for k, v in network.items() if k != "deep_predictions"
+    }
+    validation = [_image_only(step) for step in train["validate"]["preprocessing"]["transforms"]]
+    assert inference["preprocessing"]["transforms"] == validation
+    assert inference["inferer"] == train["validate"]["inferer"]
+    presets = {name: set(values) for name, values in inference["presets"].items()}
+    for name, values in train["presets"].items():
+        assert presets[name] == {key for key in values if key in inference}
+        assert all(inference["presets"][name][key] == values[key] for key in presets[name])
+
+
+def _image_only(step: dict) -> dict:
+    return {**{key: value for key, value in step.items() if key != "allow_missing_keys"}, "keys": "image"}
+
+
+def references(config: object) -> set[str]:
+    """The top-level keys that any value of a configuration refers to."""
+    if isinstance(config, dict):
+        return set().union(*(references(value) for value in config.values()), set())
+    if isinstance(config, list):
+        return set().union(*(references(value) for value in config), set())
+    return set(re.findall(r"[@%](\w+)", config)) if isinstance(config, str) else set()
+
+
+@pytest.mark.parametrize("names", [("train",), ("train", "demo"), ("inference",)])
+def test_no_dead_top_level_key(bundle, names):
+    whole = merged(bundle, *(name for name in names if config_path(bundle, name).is_file()))
+    # read by MONAI itself or by the check at the start of a run
+    read_elsewhere = {"imports", "initialize", "run", "preset", "presets", "_meta_", "handlers", "evaluator"}
+    assert set(whole) - references(whole) - read_elsewhere == set()
+
+
+def test_every_preset_key_exists(bundle):
+    for name in ("train", "inference"):
+        whole = config(bundle, name)
+        for values in whole["presets"].values():
+            assert set(values) <= set(whole)
+
+
+def test_metadata(bundle):
+    metadata = config(bundle, "metadata")
+    assert next(iter(metadata["changelog"])) == metadata["version"]
+    for key in ("name", "task", "description", "authors", "copyright", "intended_use", "references", "monai_version"):
+        assert metadata[key], key
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert len(channels) == config(bundle, "train")["num_classes"]
+    assert "background" in channels["0"]
+
+
+def test_readme_documents_every_tunable_and_names_no_other(bundle):
+    text = (REPO_ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
+    train, inference = config(bundle, "train"), config(bundle, "inference")
+    scalars = [k for k, v in train.items() if not isinstance(v, dict) and k not in ("imports", "initialize", "run")]
+    internal = {"bundle_root", "network", "discriminator", "rank", "world_size"}
+    assert [key for key in scalars if key not in internal and f"`{key}`" not in text] == []
+    known = set(merged(bundle, "train", "evaluate")) | set(inference)
+    commands = re.findall(r"--(\w+)", "\n".join(re.findall(r"```bash(.*?)```", text, re.DOTALL)))
+    reserved = {"config_file", "meta_file", "net_id", "key_in_ckpt", "ckpt_file", "filepath", "tracking", "device"}
+    reserved |= {"nproc_per_node", "standalone", "source", "scribbles", "output", "split", "p", "n", "any"}
+    assert set(commands) - known - reserved == set()
+
+
+@pytest.fixture(scope="module")
+def small(phantom_dir, tmp_path_factory) -> dict:
+    return {
+        "dataset_dir": str(phantom_dir),
+        "output_dir": str(tmp_path_factory.mktemp("contract")),
+        "pixdim": [4.0, 4.0],
+        "roi_size": [48, 48],
+        "filters": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [("train", ["train"]), ("infer", ["train", "evaluate"]), ("infer", ["inference"])]
+)
+def test_workflow_properties(bundle, kind, names, small):
+    workflow = create_workflow(
+        workflow_type=kind,
+        config_file=[str(config_path(bundle, name)) for name in names],
+        meta_file=str(config_path(bundle, "metadata")),
+        logging_file=None,
+        **small,
+    )
+    assert workflow.check_properties() == []

@@ -1,0 +1,108 @@
+"""``python -m tools``: finding a command, its options and its exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from tools import __main__ as program
+
+CALLS: list[tuple[Any, ...]] = []
+
+
+def toy(word: str, *, size: int = 1, name: str | None = None, check: bool = False, required: str) -> None:
+    """Note what came in.
+
+    Args:
+        word: a word.
+    """
+    CALLS.append((word, size, name, check, required))
+    if word == "mistake":
+        raise UserError("toy.json: bad key; mend it")
+    if word == "interrupt":
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def toy_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of commands that holds ``toy`` alone."""
+    CALLS.clear()
+    module = types.ModuleType("tools.toy")
+    module.main = toy  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tools.toy", module)
+    (tmp_path / "toy.py").write_text('"""Note things.\n\nAt length."""\n')
+    (tmp_path / "__main__.py").touch()
+    monkeypatch.setattr(program, "__file__", str(tmp_path / "__main__.py"))
+
+
+def test_options_arrive_with_their_types() -> None:
+    options = ["a", "--size", "3", "--name", "007", "--check", "true", "--required=1e3"]
+    assert program.main(["toy", *options]) == 0
+    assert program.main(["toy", "5", "--check", "--required", "x,y"]) == 0
+    assert program.main(["toy", "a", "--check=False", "--required", "1"]) == 0
+    assert CALLS == [("a", 3, "007", True, "1e3"), ("5", 1, None, True, "x,y"), ("a", 1, None, False, "1")]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["a", "--required", "x", "--sizes", "3"], "unknown option --sizes; see python -m tools toy --help"),
+        (["a", "--requird", "x"], "unknown option --requird; see python -m tools toy --help"),
+        (["a", "b", "--required", "x"], "Could not consume arg: b; see python -m tools toy --help"),
+        (["a"], "missing --required; see python -m tools toy --help"),
+    ],
+)
+def test_faulty_options_end_with_2_before_the_command_runs(
+    options: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(["toy", *options]) == 2
+    assert capsys.readouterr() == ("", f"error: {line}\n")
+    assert CALLS == []
+
+
+def test_a_value_that_is_no_boolean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["toy", "a", "--required", "x", "--check", "maybe"]) == 1
+    assert capsys.readouterr().err == "error: --check is 'maybe'; write true or false\n"
+    assert CALLS == []
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["tyo"]) == 2
+    assert capsys.readouterr() == ("", 'error: unknown command "tyo"; the commands are toy\n')
+
+
+def test_user_errors_end_with_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["toy", "mistake", "--required", "x"]) == 1
+    assert capsys.readouterr() == ("", "error: toy.json: bad key; mend it\n")
+
+
+def test_interrupts_end_with_130() -> None:
+    assert program.main(["toy", "interrupt", "--required", "x"]) == 130
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_overview(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(arguments) == 0
+    expected = "usage: python -m tools <command> [options]; python -m tools <command> --help\n\n  toy  Note things.\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["toy", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "python -m tools toy" in out
+    assert "--required=REQUIRED (required)" in out
+    assert CALLS == []
+
+
+def test_the_overview_lists_the_real_commands_without_importing_them() -> None:
+    code = "import sys; from tools.__main__ import main; main(['--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "\n  prepare " in done.stdout
+    assert done.stdout.endswith("False\n")
