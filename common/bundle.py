@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import logging
-import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from .errors import UserError
 
-__all__ = ["check_overrides", "root", "start", "writable_folder"]
+__all__ = ["check_overrides", "root", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +36,6 @@ def root(name: str) -> str:
     parent = Path(__file__).resolve().parents[1]
     in_checkout = parent / "bundles" / name
     return str(in_checkout if in_checkout.is_dir() else parent)
-
-
-def writable_folder(path: str | os.PathLike) -> str:
-    """Make a folder if it is missing and prove that files can be written there.
-
-    Raises:
-        UserError: if not.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=str(path)):
-            pass
-    except OSError as error:
-        raise UserError(f"{path}: cannot write there ({error.strerror}); choose another output_dir") from error
-    return str(path)
 
 
 def start() -> None:

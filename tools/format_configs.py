@@ -12,12 +12,12 @@ is an error: JSON readers keep the last one without a word.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.files import atomic_file
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 MAX_COLUMNS = 110
@@ -125,9 +125,8 @@ def main(*paths: str, check: bool | str = False) -> None:
             continue
         changed.append(str(file))
         if not check:
-            temporary = file.with_name(f".{file.name}.tmp")
-            temporary.write_bytes(after.encode("utf-8"))
-            os.replace(temporary, file)
+            with atomic_file(file) as temporary:
+                temporary.write_bytes(after.encode("utf-8"))
     if changed and check:
         raise UserError(f"not laid out: {', '.join(changed)}; run `python -m tools format_configs`")
     for path in changed:

@@ -8,7 +8,6 @@ A row is a slice that holds anatomy, a column is a label. The view is cropped to
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 
 from common.errors import UserError
+from common.files import atomic_file
 
 # Okabe and Ito's colours, told apart by colour-blind readers: annotated background first, then the classes.
 COLOURS = ("#FFFFFF", "#56B4E9", "#F0E442", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
@@ -102,10 +102,8 @@ def save_figure(figure: Figure, output: str | Path) -> Path:
     output = Path(output)
     if output.suffix.lower() != ".png":
         raise UserError(f"{output}: the picture is a PNG; let its name end in .png")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, output)
+    with atomic_file(output) as temporary:
+        figure.savefig(temporary, format="png")
     return output
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..files import atomic_file
 
 FILE_KEYS = ("image", "label")
 """The keys of a datalist item that name files."""
@@ -29,16 +29,8 @@ def write_datalist(path: str | os.PathLike[str], content: Mapping[str, Any]) -> 
     """
     target = Path(os.path.abspath(path))
     text = "{\n" + ",\n".join(f"  {_dumps(key)}: {_block(value, target.parent)}" for key, value in content.items())
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(target) as temporary:
         temporary.write_text(text + "\n}\n", encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
 
 
 def _block(value: Any, folder: Path) -> str:

@@ -205,9 +205,10 @@ def _paint_chest_wall(
 
 def _waves(rng: np.random.Generator, angle: np.ndarray) -> np.ndarray:
     """A random periodic function of the angle, of standard deviation about 1."""
-    orders, (real, imaginary) = np.arange(2, 8), rng.standard_normal((2, 6))
-    waves = zip(orders, real + 1j * imaginary, strict=True)
-    return 0.9 * np.sum([np.real(size * np.exp(1j * order * angle)) / order for order, size in waves], axis=0)
+    turn = np.linspace(-np.pi, np.pi, 721)
+    orders = np.arange(2, 8)[:, None]
+    sizes = rng.standard_normal((6, 1)) + 1j * rng.standard_normal((6, 1))
+    return np.interp(angle, turn, 0.9 * np.real(sizes * np.exp(1j * orders * turn) / orders).sum(0))
 
 
 def _paint_atria(

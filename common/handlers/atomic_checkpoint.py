@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +12,13 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..errors import UserError
+from ..files import atomic_file
 
-__all__ = ["AtomicCheckpoint", "load_weights", "save_atomically"]
+__all__ = ["AtomicCheckpoint", "load_weights"]
 
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT = "checkpoint.pt"
-
-
-def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """Write ``content`` with ``torch.save`` under a temporary name, flush it to the disk and rename it to ``path``.
-
-    Raises:
-        UserError: if the folder cannot be written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot write there ({error.strerror}); choose another output_dir") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
@@ -87,7 +63,6 @@ class AtomicCheckpoint:
         higher_is_better: direction of the validator's key metric.
         patience: stop after so many validations in a row without improvement.
         resume: continue from ``checkpoint.pt`` if there is one.
-        interval: epochs between two checkpoints; the last epoch always has one.
         rank: this process's number; only process 0 writes.
         publish: also copy the final weights to this file, None for not.
     """
@@ -102,7 +77,6 @@ class AtomicCheckpoint:
         higher_is_better: bool = True,
         patience: int | None = None,
         resume: bool = False,
-        interval: int = 1,
         rank: int = 0,
         publish: str | os.PathLike | None = None,
     ) -> None:
@@ -113,7 +87,6 @@ class AtomicCheckpoint:
         self.higher_is_better = higher_is_better
         self.patience = patience
         self.resume = resume
-        self.interval = interval
         self.rank = rank
         self.publish = publish
         self.best: float | None = None
@@ -162,21 +135,24 @@ class AtomicCheckpoint:
             return
         self.best, self.without_improvement = value, 0
         if self.rank == 0:
-            save_atomically(_bare(self.network).state_dict(), self.path.with_name("model_best.pt"))
+            _write(_bare(self.network).state_dict(), self.path.with_name("model_best.pt"))
 
     def _save(self, engine: Engine) -> None:
-        if engine.state.epoch % self.interval and engine.state.epoch != engine.state.max_epochs:
-            return
         content = {name: _bare(value).state_dict() for name, value in self.state.items()}
         counters = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         selection = {"best": self.best, "without_improvement": self.without_improvement}
-        save_atomically({**content, **counters, **selection}, self.path)
+        _write({**content, **counters, **selection}, self.path)
 
     def _finish(self, engine: Engine) -> None:
         weights = _bare(self.network).state_dict()
         for target in (self.path.with_name("model.pt"), *([Path(self.publish)] if self.publish is not None else [])):
-            save_atomically(weights, target)
+            _write(weights, target)
             logger.info("weights of the last epoch: %s", target)
+
+
+def _write(content: Any, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        torch.save(content, temporary)
 
 
 def _bare(value: Any) -> Any:

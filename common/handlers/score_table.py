@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 
 from ..errors import UserError
+from ..files import atomic_file
 from ..metrics.segmentation_scores import pooled_slice_dice, score_volume, summarise
 
 __all__ = ["PROTOCOL", "ScoreTable"]
@@ -138,19 +138,8 @@ class ScoreTable:
         logger.info("scores of %d volumes (%s):\n%s", summary["cases"], self.output_dir / self.name, _table(summary))
 
     def _write(self, file_name: str, text: str) -> None:
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.output_dir, prefix=f".{file_name}.")
-        except OSError as error:
-            raise UserError(f"{self.output_dir}: cannot write there ({error.strerror}); choose another one") from error
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self.output_dir / file_name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_file(self.output_dir / file_name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def _single_channel(volume: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
-import uuid
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,9 @@ from monai.utils import ImageMetaKey, MetaKeys
 from PIL import Image
 
 from ..errors import UserError
+from ..files import atomic_file
 
-__all__ = ["SaveSegmentationd", "check_output_dir", "segmentation_path"]
+__all__ = ["SaveSegmentationd", "segmentation_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +57,6 @@ def segmentation_path(
     return Path(os.path.expanduser(output_dir), relative, f"{case}_{output_postfix}{extension}")
 
 
-def check_output_dir(output_dir: PathLike) -> None:
-    """Create a folder and check that files can be written to it, before any computing starts.
-
-    Raises:
-        UserError: if the folder cannot be created or written.
-    """
-    folder = os.path.expanduser(output_dir)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write there ({error.strerror}); choose another output_dir") from error
-
-
 class SaveSegmentationd(SaveImaged):
     """Save label maps as uint8 NIfTI files, or as PNG files of class indices where the image is a PNG file.
 
@@ -81,7 +65,7 @@ class SaveSegmentationd(SaveImaged):
     renamed, so a file that exists is complete; an older one is replaced. Names: see :func:`segmentation_path`.
 
     It is a ``SaveImaged`` so that programs which take a bundle's writers away and save by themselves, as MONAI Label
-    does, recognise it. Call :func:`check_output_dir` before a run; building the transform touches no folder.
+    does, recognise it. Building the transform touches no folder.
 
     Args:
         keys: label maps ``[1, H, W, D]`` or ``[1, H, W]``, each a ``MetaTensor`` with integer values 0 to 255.
@@ -138,19 +122,11 @@ class SaveSegmentationd(SaveImaged):
             output_postfix=self.output_postfix,
         )
         extension = ".png" if path.suffix == ".png" else ".nii.gz"
-        temporary = path.parent / f".{uuid.uuid4().hex}{extension}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary:
             if extension == ".png":
                 Image.fromarray(labels.T).save(temporary)
             else:
                 nib.save(_nifti(labels, prediction.affine.numpy()), temporary)
-            os.replace(temporary, path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{path}: cannot be written ({reason}); choose another output_dir") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         logger.info("wrote %s", path)
 
 

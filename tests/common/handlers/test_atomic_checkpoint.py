@@ -8,8 +8,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from common.errors import UserError
-from common.handlers import atomic_checkpoint
-from common.handlers.atomic_checkpoint import AtomicCheckpoint, load_weights, save_atomically
+from common.handlers.atomic_checkpoint import AtomicCheckpoint, load_weights
 
 
 class Run:
@@ -111,27 +110,6 @@ def test_publish_copies_the_final_weights(tmp_path):
 def test_other_ranks_write_nothing(tmp_path):
     Run(tmp_path, [1.0, 2.0], rank=1).train(2)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_crash_while_writing_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
-    target = tmp_path / "checkpoint.pt"
-    save_atomically({"epoch": 1}, target)
-
-    def dies(content, file):
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(atomic_checkpoint.torch, "save", dies)
-    with pytest.raises(KeyboardInterrupt):
-        save_atomically({"epoch": 2}, target)
-    assert torch.load(target, weights_only=True) == {"epoch": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-
-
-def test_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match=r"file/run: cannot write there"):
-        save_atomically({}, tmp_path / "file" / "run" / "model.pt")
 
 
 def test_checkpoint_of_other_settings(tmp_path):

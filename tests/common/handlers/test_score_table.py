@@ -203,7 +203,7 @@ class TestMistakes:
 
     def test_output_dir_is_a_file(self, tmp_path):
         (tmp_path / "out").write_text("")
-        with pytest.raises(UserError, match="cannot write there"):
+        with pytest.raises(UserError, match="cannot be written"):
             run(entries(tmp_path), ScoreTable(tmp_path / "out", NAMES))
 
     @pytest.mark.parametrize(

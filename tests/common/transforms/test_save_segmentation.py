@@ -14,7 +14,7 @@ from monai.transforms import SaveImaged
 from PIL import Image
 
 from common.errors import UserError
-from common.transforms.save_segmentation import SaveSegmentationd, check_output_dir, segmentation_path
+from common.transforms.save_segmentation import SaveSegmentationd, segmentation_path
 
 AFFINE = np.array([[0.0, -1.5, 0.0, 4.0], [1.5, 0.0, 0.0, -7.0], [0.0, 0.0, 9.0, 2.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -124,13 +124,3 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
         saver(tmp_path)({"pred": pred})
     assert os.listdir(tmp_path / "out") == ["a_seg.nii.gz"]
     assert (tmp_path / "out/a_seg.nii.gz").read_bytes() == before
-
-
-def test_check_output_dir(tmp_path: Path) -> None:
-    check_output_dir(tmp_path / "a/b")
-    assert os.listdir(tmp_path / "a/b") == []
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file: cannot write there \(File exists\); choose another output_dir"):
-        check_output_dir(tmp_path / "file")
-    with pytest.raises(UserError, match=r"cannot write there \(Not a directory\)"):
-        check_output_dir(tmp_path / "file/below")

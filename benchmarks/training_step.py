@@ -1,0 +1,155 @@
+"""Measure one iteration of MAAG's trainer: data against networks, and the whole against a plain loop.
+
+    python benchmarks/training_step.py            # 12 x 1 x 224 x 224, 32 filters: minutes on a CPU
+    python benchmarks/training_step.py --quick    # small sizes, seconds: shows that it runs
+
+``data`` is the time to index, move and augment the three batches of an iteration, ``networks`` everything else.
+``plain`` is the bare minimum for the same networks and the same three steps: tensors that are there already, no engine,
+no logged terms. Random data, float32; medians over the iterations after the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from torch.nn import functional as F
+
+from common.data.cycling_batches import CyclingBatches
+from common.data.slice_dataset import SliceDataset, slice_loader
+from common.engines.maag_trainer import MAAGTrainer, foreground_probabilities, mask_pyramid
+from common.engines.prepare_batch import AugmentingPrepareBatch
+from common.losses.partial_cross_entropy import PartialCrossEntropyLoss
+from common.networks.attention_gated_unet import AttentionGatedUNet
+from common.networks.multiscale_discriminator import MultiScaleDiscriminator
+from common.transforms.batch_augmentation import BatchAugmentation
+
+CLASSES = 4
+
+
+def now() -> float:
+    """The time in seconds, once the GPU, where there is one, has done its work."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(function: Any, spent: list[float]) -> Any:
+    """A function that also notes the seconds that each call takes."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        started = now()
+        result = function(*args, **kwargs)
+        spent.append(now() - started)
+        return result
+
+    return wrapper
+
+
+def networks(args: argparse.Namespace) -> dict[str, Any]:
+    """Both networks and their optimizers, as the trainer takes them."""
+    segmentor: Any = AttentionGatedUNet(1, CLASSES, filters=args.filters)
+    segmentor = segmentor.to(device=args.device, memory_format=torch.channels_last)
+    discriminator = MultiScaleDiscriminator(CLASSES - 1, [args.size, args.size], filters=args.filters).to(args.device)
+    return {
+        "network": segmentor,
+        "discriminator": discriminator,
+        "optimizer": torch.optim.Adam(segmentor.parameters(), lr=1e-4),
+        "discriminator_optimizer": torch.optim.Adam(discriminator.parameters(), lr=1e-4),
+    }
+
+
+def measure_trainer(args: argparse.Namespace) -> tuple[float, float]:
+    """Return the median seconds of an iteration of the trainer, and of its data."""
+    spent: list[float] = []
+    totals: list[float] = []
+    shares: list[float] = []
+
+    def slices(*keys: str) -> SliceDataset:
+        shape = (1, args.size, args.size, args.batch_size * (args.iterations + 1))
+        volume = {"image": torch.randn(shape), "label": torch.randint(CLASSES + 1, shape), "case": "made up"}
+        dataset: Any = SliceDataset([volume], lambda item: item, keys=keys)
+        dataset.__getitems__ = timed(dataset.__getitems__, spent)
+        return dataset
+
+    def start(engine: Any) -> None:
+        spent.clear()
+        engine.state.started = now()
+
+    def stop(engine: Any) -> None:
+        totals.append(now() - engine.state.started)
+        shares.append(sum(spent))
+
+    augmentation = BatchAugmentation(ignore_index=CLASSES, rotation=90.0, translation=0.1, noise=0.02)
+    prepare = timed(AugmentingPrepareBatch(augmentation), spent)
+    trainer = MAAGTrainer(
+        **networks(args),
+        device=torch.device(args.device),
+        max_epochs=1,
+        train_data_loader=slice_loader(slices("image", "label"), batch_size=args.batch_size),
+        loss_function=PartialCrossEntropyLoss(CLASSES, weighting="frequency"),
+        prepare_batch=prepare,
+        prepare_unpaired=prepare,
+        masks=CyclingBatches(slices("label"), args.batch_size),
+        unlabelled=CyclingBatches(slices("image"), args.batch_size),
+    )
+    trainer.add_event_handler(Events.GET_BATCH_STARTED, start)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
+    trainer.run()
+    return statistics.median(totals[1:]), statistics.median(shares[1:])
+
+
+def measure_plain(args: argparse.Namespace) -> float:
+    """Return the median seconds of the three steps on tensors that are there already."""
+    segmentor, discriminator, of_segmentor, of_discriminator = networks(args).values()
+    shape, seconds = (args.batch_size, 1, args.size, args.size), []
+    image = torch.randn(shape, device=args.device).contiguous(memory_format=torch.channels_last)
+    label = torch.randint(CLASSES + 1, shape, device=args.device)
+    real = mask_pyramid(label, CLASSES, scales=4)
+    for _ in range(args.iterations + 1):
+        started = now()
+        heads = segmentor(image)
+        supervised = F.cross_entropy(heads[0], label[:, 0], ignore_index=CLASSES)
+        adversarial = (discriminator(foreground_probabilities(heads)) - 1).square().mean()
+        update(of_segmentor, supervised + 0.1 * adversarial)
+        fake = foreground_probabilities(segmentor(image))
+        scores = discriminator([torch.cat([a, b.detach()]) for a, b in zip(real, fake, strict=True)]).chunk(2)
+        update(of_discriminator, (scores[0] - 1).square().mean() + (scores[1] + 1).square().mean())
+        update(of_segmentor, (discriminator(fake) - 1).square().mean())
+        seconds.append(now() - started)
+    return statistics.median(seconds[1:])
+
+
+def update(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """Take one step down the gradient of a loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser.add_argument("--filters", type=int, default=32, help="channels of both networks at full resolution")
+    parser.add_argument("--batch_size", type=int, default=12)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--iterations", type=int, default=5, help="iterations that count; one more warms up")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    if args.quick:
+        args.filters, args.batch_size, args.size, args.iterations = 4, 4, 64, 3
+    total, data = measure_trainer(args)
+    plain = measure_plain(args)
+    print(f"{args.batch_size} x 1 x {args.size} x {args.size}, {args.filters} filters, {args.device}")
+    print(f"iteration of the trainer {total:9.3f} s: data {data / total:.1%}, networks {1 - data / total:.1%}")
+    print(f"plain loop               {plain:9.3f} s")
+    print(f"trainer / plain          {total / plain:9.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import UserError
+
+__all__ = ["atomic_file", "writable_folder"]
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` to write to; at the end it is flushed to the disk and renamed to ``path``.
+
+    The temporary name keeps the ending of ``path``, which libraries choose the format by. Whatever goes wrong, an
+    older file stays as it was and the temporary one goes.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def writable_folder(path: str | os.PathLike) -> str:
+    """Make a folder if it is missing and prove that files can be written there.
+
+    Returns:
+        the folder.
+
+    Raises:
+        UserError: if not.
+    """
+    folder = os.path.expanduser(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write there ({error.strerror}); choose another output_dir") from error
+    return str(folder)

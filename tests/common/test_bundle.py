@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser, create_workflow
+
+from common import bundle
+from common.errors import UserError
+
+CONFIG = {
+    "max_epochs": 5,
+    "learning_rate": 0.1,
+    "amp": False,
+    "pixdim": [1.5, 1.5],
+    "orientation": "stored",
+    "datalist": "$'a' + 'b'",
+    "limit": None,
+    "train": {"trainer": {"max_epochs": "@max_epochs"}, "steps": [1, 2]},
+}
+
+
+def check(**overrides) -> dict:
+    return bundle.check_overrides(ConfigParser(CONFIG), {key.replace("__", "#"): v for key, v in overrides.items()})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"amp": "true"}, {"amp": True}),
+        ({"amp": "False"}, {"amp": False}),
+        ({"amp": 1}, {"amp": True}),
+        ({"max_epochs": 7.0}, {"max_epochs": 7}),
+        ({"learning_rate": 1}, {"learning_rate": 1.0}),
+        ({"pixdim": (2, 2)}, {"pixdim": [2, 2]}),
+        ({"orientation": 7}, {"orientation": "7"}),
+        ({"datalist": 3}, {"datalist": 3}),
+        ({"limit": "anything"}, {"limit": "anything"}),
+        ({"max_epochs": "@other"}, {"max_epochs": "@other"}),
+        ({"train__trainer__max_epochs": "$1 + 1"}, {"train::trainer::max_epochs": "$1 + 1"}),
+        ({"+pixdim": [3]}, {"+pixdim": [3]}),
+    ],
+)
+def test_values_take_the_type_of_what_they_replace(given, expected):
+    converted = check(**given)
+    assert converted == expected
+    assert [type(value) for value in converted.values()] == [type(value) for value in expected.values()]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_epoch": 1}, r"^--max_epoch: unknown key; did you mean --max_epochs\?$"),
+        ({"xyz": 1}, "^--xyz: unknown key; see the table of keys"),
+        ({"train__trainer__epochs": 1}, r"^--train#trainer#epochs: unknown key"),
+        ({"amp": "maybe"}, "^--amp: must be true or false such as False, got 'maybe'$"),
+        ({"max_epochs": 1.5}, "^--max_epochs: must be a whole number such as 5, got 1.5$"),
+        ({"max_epochs": True}, "^--max_epochs: must be a whole number"),
+        ({"learning_rate": "fast"}, "^--learning_rate: must be a number such as 0.1, got 'fast'$"),
+        ({"pixdim": 3}, "^--pixdim: must be a list such as"),
+        ({"orientation": [1]}, "^--orientation: must be a text"),
+    ],
+)
+def test_unknown_keys_and_wrong_types(given, message):
+    with pytest.raises(UserError, match=message):
+        check(**given)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "--max_epochs", "3"], {"max_epochs": 3}),
+        (["run", "--learning-rate=1e-3"], {"learning_rate": 1e-3}),
+        (["run", "--resume", "--seed", "-1"], {"resume": True, "seed": -1}),
+        (["run", "--pixdim", "[1.5,2]", "--name", "[a,b]"], {"pixdim": [1.5, 2], "name": ["a", "b"]}),
+        (["run", "--output_dir", "/a b/c"], {"output_dir": "/a b/c"}),
+        (["verify_net_in_out", "--net_id", "x"], {}),
+        ([], {}),
+    ],
+)
+def test_command_line_is_read_as_fire_does(words, expected):
+    assert bundle._run_arguments(["/x/monai/bundle/__main__.py", *words]) == expected
+    assert bundle._run_arguments(["/x/pytest", *words]) == {}
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> str:
+    content = {
+        "imports": ["$import common.bundle as bundle"],
+        "preset": "default",
+        "presets": {"paper": {"rate": 0.5, "depth": 9}},
+        "rate": 0.1,
+        "depth": 1,
+        "resume": True,
+        "seen": {"rate": "@rate", "depth": "@depth", "resume": "$not @resume"},
+        "run": ["$bundle.start()", "$@seen"],
+    }
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def run_as_command(config_file: str, monkeypatch: pytest.MonkeyPatch, *words: str, **overrides) -> dict:
+    """Run a configuration as ``python -m monai.bundle run`` does: the words in sys.argv, their values as overrides."""
+    monkeypatch.setattr(sys, "argv", ["/x/monai/bundle/__main__.py", "run", "--config_file", config_file, *words])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    workflow = create_workflow(config_file=config_file, meta_file=None, logging_file=None, **overrides)
+    return workflow.run()[1]
+
+
+def test_strings_become_booleans_in_everything_that_refers_to_them(config_file, monkeypatch):
+    seen = run_as_command(config_file, monkeypatch, "--resume", "false", resume="false")
+    assert seen == {"rate": 0.1, "depth": 1, "resume": True}
+
+
+def test_a_preset_sets_its_keys_but_the_command_line_wins(config_file, monkeypatch):
+    seen = run_as_command(config_file, monkeypatch, "--preset", "paper", "--depth", "3", preset="paper", depth=3)
+    assert seen == {"rate": 0.5, "depth": 3, "resume": False}
+
+
+def test_mistakes_on_the_command_line_stop_the_run(config_file, monkeypatch):
+    with pytest.raises(RuntimeError) as caught:
+        run_as_command(config_file, monkeypatch, "--raet", "1", raet=1)
+    assert isinstance(caught.value.__cause__, UserError)
+    with pytest.raises(RuntimeError) as caught:
+        run_as_command(config_file, monkeypatch, "--preset", "best", preset="best")
+    assert str(caught.value.__cause__) == "preset: no preset 'best'; choose one of ['default', 'paper']"
+
+
+def test_started_by_a_program_only_the_preset_counts(config_file, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    workflow = create_workflow(config_file=config_file, meta_file=None, logging_file=None, preset="paper")
+    assert workflow.run()[1] == {"rate": 0.5, "depth": 9, "resume": False}
+
+
+def test_user_errors_print_one_line_and_others_their_trace(capsys):
+    try:
+        try:
+            raise UserError("file.nii: broken; mend it")
+        except UserError as error:
+            raise RuntimeError("Failed to evaluate") from error
+    except RuntimeError as error:
+        bundle._one_line(type(error), error, error.__traceback__)
+    assert capsys.readouterr().err == "error: file.nii: broken; mend it\n"
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        bundle._one_line(type(error), error, error.__traceback__)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_root_in_the_checkout_and_unpacked(tmp_path, monkeypatch):
+    assert Path(bundle.root("maag")) == Path(__file__).resolve().parents[2] / "bundles" / "maag"
+    # a packed bundle holds this module as <bundle>/<package>/bundle.py
+    monkeypatch.setattr(bundle, "__file__", str(tmp_path / "maag" / "maag_0_1_0" / "bundle.py"))
+    assert Path(bundle.root("maag")) == (tmp_path / "maag").resolve()
+
+
+def test_start_outside_a_configuration(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(RuntimeError, match="belongs into `run` of a configuration"):
+        bundle.start()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from common.files import atomic_file, writable_folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def half_write(path: Path, failure: BaseException) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise failure
+
+
+def test_the_file_appears_whole_under_its_name(tmp_path):
+    with atomic_file(tmp_path / "new" / "scan.nii.gz") as temporary:
+        temporary.write_text("content")
+        assert temporary.name.endswith(".scan.nii.gz")
+        assert not (tmp_path / "new" / "scan.nii.gz").exists()
+    assert (tmp_path / "new" / "scan.nii.gz").read_text() == "content"
+    assert names(tmp_path / "new") == ["scan.nii.gz"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, MemoryError])
+def test_a_crash_leaves_the_old_file_and_no_rubbish(tmp_path, failure):
+    (tmp_path / "model.pt").write_text("old")
+    with pytest.raises(failure):
+        half_write(tmp_path / "model.pt", failure())
+    assert (tmp_path / "model.pt").read_text() == "old"
+    assert names(tmp_path) == ["model.pt"]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    message = r"model\.pt: cannot be written \(No space left on device\); choose another folder"
+    with pytest.raises(UserError, match=message):
+        half_write(tmp_path / "model.pt", OSError(errno.ENOSPC, "No space left on device"))
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"file/run/model\.pt: cannot be written"):
+        half_write(tmp_path / "file" / "run" / "model.pt", ValueError())
+
+
+def test_writable_folder(tmp_path):
+    assert writable_folder(tmp_path / "a" / "b") == str(tmp_path / "a" / "b")
+    assert names(tmp_path / "a" / "b") == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"file: cannot write there \(File exists\); choose another output_dir"):
+        writable_folder(tmp_path / "file")
+    with pytest.raises(UserError, match=r"cannot write there \(Not a directory\)"):
+        writable_folder(tmp_path / "file" / "below")
