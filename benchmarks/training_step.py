@@ -5,7 +5,8 @@
 
 ``data`` is the time to index, move and augment the three batches of an iteration, ``networks`` everything else.
 ``plain`` is the bare minimum for the same networks and the same three steps: tensors that are there already, no engine,
-no logged terms. Random data, float32; medians over the iterations after the first.
+no logged terms. The two take turns, so that a busy machine slows both. Random data, float32; medians over the
+iterations after the first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -63,11 +65,10 @@ def networks(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measure_trainer(args: argparse.Namespace) -> tuple[float, float]:
-    """Return the median seconds of an iteration of the trainer, and of its data."""
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Return the median seconds of an iteration of the trainer, of its data, and of the plain loop after each."""
     spent: list[float] = []
-    totals: list[float] = []
-    shares: list[float] = []
+    seconds: dict[str, list[float]] = {"trainer": [], "data": [], "plain": []}
 
     def slices(*keys: str) -> SliceDataset:
         shape = (1, args.size, args.size, args.batch_size * (args.iterations + 1))
@@ -81,11 +82,13 @@ def measure_trainer(args: argparse.Namespace) -> tuple[float, float]:
         engine.state.started = now()
 
     def stop(engine: Any) -> None:
-        totals.append(now() - engine.state.started)
-        shares.append(sum(spent))
+        seconds["trainer"].append(now() - engine.state.started)
+        seconds["data"].append(sum(spent))
+        plain_step()
 
     augmentation = BatchAugmentation(ignore_index=CLASSES, rotation=90.0, translation=0.1, noise=0.02)
     prepare = timed(AugmentingPrepareBatch(augmentation), spent)
+    plain_step = timed(plain_loop(args), seconds["plain"])
     trainer = MAAGTrainer(
         **networks(args),
         device=torch.device(args.device),
@@ -100,18 +103,18 @@ def measure_trainer(args: argparse.Namespace) -> tuple[float, float]:
     trainer.add_event_handler(Events.GET_BATCH_STARTED, start)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
     trainer.run()
-    return statistics.median(totals[1:]), statistics.median(shares[1:])
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
-def measure_plain(args: argparse.Namespace) -> float:
-    """Return the median seconds of the three steps on tensors that are there already."""
+def plain_loop(args: argparse.Namespace) -> Callable[[], None]:
+    """Return a function that takes the three steps once, on tensors that are there already."""
     segmentor, discriminator, of_segmentor, of_discriminator = networks(args).values()
-    shape, seconds = (args.batch_size, 1, args.size, args.size), []
+    shape = (args.batch_size, 1, args.size, args.size)
     image = torch.randn(shape, device=args.device).contiguous(memory_format=torch.channels_last)
     label = torch.randint(CLASSES + 1, shape, device=args.device)
     real = mask_pyramid(label, CLASSES, scales=4)
-    for _ in range(args.iterations + 1):
-        started = now()
+
+    def step() -> None:
         heads = segmentor(image)
         supervised = F.cross_entropy(heads[0], label[:, 0], ignore_index=CLASSES)
         adversarial = (discriminator(foreground_probabilities(heads)) - 1).square().mean()
@@ -120,8 +123,8 @@ def measure_plain(args: argparse.Namespace) -> float:
         scores = discriminator([torch.cat([a, b.detach()]) for a, b in zip(real, fake, strict=True)]).chunk(2)
         update(of_discriminator, (scores[0] - 1).square().mean() + (scores[1] + 1).square().mean())
         update(of_segmentor, (discriminator(fake) - 1).square().mean())
-        seconds.append(now() - started)
-    return statistics.median(seconds[1:])
+
+    return step
 
 
 def update(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
@@ -143,12 +146,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.filters, args.batch_size, args.size, args.iterations = 4, 4, 64, 3
-    total, data = measure_trainer(args)
-    plain = measure_plain(args)
+    seconds = measure(args)
+    data = seconds["data"] / seconds["trainer"]
     print(f"{args.batch_size} x 1 x {args.size} x {args.size}, {args.filters} filters, {args.device}")
-    print(f"iteration of the trainer {total:9.3f} s: data {data / total:.1%}, networks {1 - data / total:.1%}")
-    print(f"plain loop               {plain:9.3f} s")
-    print(f"trainer / plain          {total / plain:9.2f}")
+    print(f"iteration of the trainer {seconds['trainer']:9.3f} s: data {data:.1%}, networks {1 - data:.1%}")
+    print(f"plain loop               {seconds['plain']:9.3f} s")
+    print(f"trainer / plain          {seconds['trainer'] / seconds['plain']:9.2f}")
 
 
 if __name__ == "__main__":

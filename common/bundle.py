@@ -20,8 +20,6 @@ from .errors import UserError
 
 __all__ = ["check_overrides", "root", "start"]
 
-logger = logging.getLogger(__name__)
-
 _RESERVED = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 _TRACKING = {"tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config", "output_dir"}
 _UNRESOLVED = ("$", "@", "%")
@@ -51,6 +49,7 @@ def start() -> None:
         UserError: see above.
     """
     sys.excepthook = _one_line
+    _wake_loggers()
     parser = _running_parser()
     overrides: dict[str, Any] = {}
     if arguments := _run_arguments(sys.argv):
@@ -183,6 +182,14 @@ def _running_parser() -> ConfigParser:
         if isinstance(owner, ConfigParser):
             return owner
     raise RuntimeError(f"common.bundle.start belongs into `run` of a configuration (MONAI {monai.__version__})")
+
+
+def _wake_loggers() -> None:
+    # MONAI's reading of logging.conf silences every logger that exists already: ours, from a second run in a process on
+    package = __name__.partition(".")[0]
+    for name, existing in logging.root.manager.loggerDict.items():
+        if name.startswith(f"{package}.") and isinstance(existing, logging.Logger):
+            existing.disabled = False
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

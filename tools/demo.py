@@ -99,7 +99,17 @@ def main() -> None:
     draw(LESSON, datalist, "a training case", image=lesson["image"], scribble=lesson["label"])
     image = Path(UNSEEN) / Path(case["image"]).relative_to(phantom)
     prediction = segmentation_path(image, output_dir=PREDICTIONS, data_root_dir=UNSEEN)
-    draw(PICTURE, datalist, "an unseen case", image=image, prediction=prediction, reference=case["label"])
+    # drawn for comparison: nothing was trained on the scribbles of this case
+    scribble = case["image"].replace(".nii.gz", "_scribble.nii.gz")
+    draw(
+        PICTURE,
+        datalist,
+        "an unseen case",
+        image=image,
+        scribble=scribble,
+        prediction=prediction,
+        reference=case["label"],
+    )
 
     dice = json.loads(Path(f"{METRICS}.json").read_text(encoding="utf-8"))["summary"]["all"]["dice"]["mean"]
     print(f"\n== done in {time.perf_counter() - started:.0f} seconds")

@@ -5,9 +5,10 @@ It lets every bundle train, validate and test without a download, and is hard en
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def ensure_phantom(dataset_dir: str | os.PathLike[str]) -> Path:
     datalist = Path(dataset_dir) / DATALIST
     if datalist.is_file():
         return datalist
-    if datalist.parent.resolve() != default_phantom_dir():
+    if datalist.parent.resolve() != default_phantom_dir().resolve():
         raise UserError(
             f"{dataset_dir}: holds no {DATALIST}; make one with `python -m tools prepare ...` or leave dataset_dir "
             "out for phantom data"
@@ -60,76 +61,83 @@ def make_phantom(output_dir: str | os.PathLike[str], *, num_patients: int = 24, 
     A third of the patients is for training with scribbles, a third gives unpaired masks, a twelfth validates and the
     others test; no patient is in two sections. Every patient has a frame at end-diastole and one at end-systole;
     training patients have a third one without annotation. A patient's voxels depend on the seed and its number
-    alone. Everything is written to a folder beside ``output_dir`` that is renamed at the end; if another process made
-    ``output_dir`` meanwhile, that one stays.
+    alone. Everything is written to a folder beside ``output_dir`` that is renamed at the end; if the same phantom is
+    there already, or another process was faster, that one stays.
 
     Args:
         output_dir: the folder to make, with ``datalist.json`` and ``patientNNN/patientNNN_frameMM*.nii.gz``.
         num_patients: number of patients, at least 4.
-        seed: seed of all draws.
+        seed: seed of all draws, at least 0.
 
     Returns:
         The path of the datalist.
 
     Raises:
-        UserError: there are too few patients, or ``output_dir`` exists without a datalist or cannot be written.
+        UserError: there are too few patients, the seed is negative, or ``output_dir`` holds something else or cannot
+            be written.
     """
     if num_patients < 4:
         raise UserError(f"num_patients is {num_patients}; the phantom's four sections need at least 4 patients")
+    if seed < 0:
+        raise UserError(f"seed is {seed}; give a number from 0 on")
     target = Path(os.path.abspath(output_dir))
+    head = {
+        "name": "phantom",
+        "description": f"made-up short-axis cardiac MR of {num_patients} patients with scribbles, seed {seed}",
+        "num_classes": NUM_CLASSES,
+        "class_names": list(CLASS_NAMES),
+    }
+    if _holds(target, head):
+        return target / DATALIST
+    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.{target.name}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary.mkdir(parents=True)
+        write_datalist(temporary / DATALIST, head | _write_patients(temporary, num_patients, seed))
+        os.rename(temporary, target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be made ({error.strerror}); choose another folder") from error
-    try:
-        temporary.chmod(0o777 & ~_umask())
-        _write_patients(temporary, num_patients, seed)
-        _move(temporary, target)
+        if not _holds(target, head):
+            raise UserError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target / DATALIST
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _holds(target: Path, head: dict[str, Any]) -> bool:
+    """Whether the folder holds the phantom described by ``head``.
 
-
-def _move(temporary: Path, target: Path) -> None:
-    """Rename the folder, unless another process was faster."""
+    Raises:
+        UserError: it holds something else.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
     try:
-        os.rename(temporary, target)
-    except OSError as error:
-        if not (target / DATALIST).is_file():
-            raise UserError(f"{target}: exists without a {DATALIST}; remove it or choose another folder") from error
+        content = json.loads((target / DATALIST).read_text(encoding="utf-8"))
+        same = content.items() >= head.items()
+    except (OSError, ValueError, AttributeError):
+        same = False
+    if not same:
+        raise UserError(f"{target}: holds something else than this phantom; remove it or choose another folder")
+    return True
 
 
-def _write_patients(folder: Path, num_patients: int, seed: int) -> None:
+def _write_patients(folder: Path, num_patients: int, seed: int) -> dict[str, list[dict[str, str]]]:
+    """Write all patients; gives the datalist's sections."""
     third, twelfth = num_patients // 3, max(1, num_patients // 12)
     starts = np.cumsum([third, third, twelfth])
-    sections: dict[str, list[dict[str, Any]]] = {
+    sections: dict[str, list[dict[str, str]]] = {
         name: [] for name in ("training", "unpaired_masks", "unlabelled", "validation", "test")
     }
     for number in range(num_patients):
         section = ("training", "unpaired_masks", "validation", "test")[int(np.searchsorted(starts, number, "right"))]
         for item in _write_patient(folder, number + 1, seed, with_extra_frame=section == "training"):
-            case = {key: item[key] for key in ("case", "patient", "phase") if key in item}
+            case: dict[str, str] = {key: item[key] for key in ("case", "patient", "phase") if key in item}
             if section == "training":
                 sections["unlabelled"].append({"image": item["image"], **case})
             if "scribble" in item:
                 label = item["scribble" if section == "training" else "mask"]
                 image = {} if section == "unpaired_masks" else {"image": item["image"]}
                 sections[section].append({**image, "label": label, **case})
-    description = f"Made-up short-axis cardiac MR of {num_patients} patients, seed {seed}; training labels are scribbles"
-    head = {
-        "name": "phantom",
-        "description": description,
-        "num_classes": NUM_CLASSES,
-        "class_names": list(CLASS_NAMES),
-    }
-    write_datalist(folder / DATALIST, head | sections)
+    return sections
 
 
 def _write_patient(folder: Path, number: int, seed: int, *, with_extra_frame: bool) -> list[dict[str, str]]:

@@ -138,7 +138,8 @@ def _paint_abdomen(
 ) -> None:
     """Liver, stomach, fat and bowel below the diaphragm."""
     x, y = points.real.astype(np.float32), points.imag.astype(np.float32)
-    dome = rng.uniform(24, 38) - rng.uniform(4, 16) * level + rng.uniform(0.0015, 0.004) * (x - rng.uniform(-40, 10)) ** 2
+    top, rise, bend, side = rng.uniform((24, 4, 0.0015, -40), (38, 16, 0.004, 10))
+    dome = top - rise * level + bend * (x - side) ** 2
     below = dome - y + 2.5 * _field(rng, image.shape, 8)
     mosaic = _field(rng, image.shape, 14)
     bowel = np.where(mosaic > 0.4, tissues.fat, np.where(mosaic > -0.5, tissues.muscle, 0.6 * tissues.vessels))
@@ -206,9 +207,9 @@ def _paint_chest_wall(
 def _waves(rng: np.random.Generator, angle: np.ndarray) -> np.ndarray:
     """A random periodic function of the angle, of standard deviation about 1."""
     turn = np.linspace(-np.pi, np.pi, 721)
-    orders = np.arange(2, 8)[:, None]
-    sizes = rng.standard_normal((6, 1)) + 1j * rng.standard_normal((6, 1))
-    return np.interp(angle, turn, 0.9 * np.real(sizes * np.exp(1j * orders * turn) / orders).sum(0))
+    orders = np.arange(2, 8)
+    sizes = rng.standard_normal(6) + 1j * rng.standard_normal(6)
+    return np.interp(angle, turn, 0.9 * np.real(sizes / orders @ np.exp(1j * orders[:, None] * turn)))
 
 
 def _paint_atria(
@@ -220,7 +221,7 @@ def _paint_atria(
     flow: np.ndarray,
 ) -> None:
     """Atria and aortic root above the basal plane: bright, thin-walled and background."""
-    above = np.where((heart.depth < 0) & (heart.depth > -0.6), 0, 1e3).astype(np.float32)
+    above = np.where((heart.depth < 0) & (heart.depth > -0.6), 0, 1e3)
     places = [(-4 + 6j, 24.0, 1.0), (-38 + 12j, 24.0, tissues.rv_blood), (-20 - 16j, 13.0, tissues.vessels)]
     for place, radius, blood in places:
         middle = heart.centre + place + complex(*rng.uniform(-6, 6, 2))
