@@ -18,7 +18,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from .errors import UserError
 
-__all__ = ["check_overrides", "root", "start"]
+__all__ = ["check_overrides", "choose", "root", "start"]
 
 _RESERVED = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 _TRACKING = {"tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config", "output_dir"}
@@ -72,6 +72,22 @@ def start() -> None:
     for key, value in presets.get(preset, {}).items():
         if key not in overrides:
             parser[key] = value
+
+
+def choose(key: str, value: str, **choices: Any) -> Any:
+    """Return what a key's value stands for.
+
+    Args:
+        key: name of the key, for the message.
+        value: the key's value.
+        choices: what each allowed value stands for.
+
+    Raises:
+        UserError: if the value is none of the choices.
+    """
+    if value not in choices:
+        raise UserError(f"--{key}: must be one of {list(choices)}, got {value!r}")
+    return choices[value]
 
 
 def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from monai.utils import CommonKeys
 from torch.nn import functional as F
 
 from ..data.cycling_batches import CyclingBatches
+from ..errors import UserError
 from ..losses.batch_statistics import batch_mean
 from ..losses.least_squares_adversarial import LeastSquaresDiscriminatorLoss, LeastSquaresGeneratorLoss
 from .prepare_batch import AugmentingPrepareBatch
@@ -47,7 +48,7 @@ class MAAGTrainer(SupervisedTrainer):
         kwargs: arguments of MONAI's SupervisedTrainer. ``amp`` computes in bfloat16.
 
     Raises:
-        ValueError: for an unknown ``supervised_adversarial``.
+        UserError: for an unknown ``supervised_adversarial``.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class MAAGTrainer(SupervisedTrainer):
         **kwargs: Any,
     ) -> None:
         if supervised_adversarial not in ("generator", "discriminator"):
-            raise ValueError(
+            raise UserError(
                 f"supervised_adversarial must be 'generator' or 'discriminator': {supervised_adversarial!r}"
             )
         # MONAI's own switch stands for float16 with a gradient scaler, which bfloat16 does not need

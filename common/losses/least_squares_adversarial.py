@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.modules.loss import _Loss
 
+from ..errors import UserError
+
 __all__ = ["LeastSquaresDiscriminatorLoss", "LeastSquaresGeneratorLoss"]
 
 
@@ -24,13 +26,13 @@ class LeastSquaresDiscriminatorLoss(_Loss):
             item. The paper uses 0.1.
 
     Raises:
-        ValueError: if the probability lies outside 0..1.
+        UserError: if the probability lies outside 0..1.
     """
 
     def __init__(self, label_noise: float = 0.1) -> None:
         super().__init__()
         if not 0.0 <= label_noise <= 1.0:
-            raise ValueError(f"label_noise must lie in 0..1, got {label_noise}")
+            raise UserError(f"label_noise must lie in 0..1, got {label_noise}")
         self.label_noise = label_noise
 
     def forward(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:

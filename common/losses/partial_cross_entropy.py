@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
+from ..errors import UserError
 from .batch_statistics import labelled_counts, world_size
 
 __all__ = ["PartialCrossEntropyLoss"]
@@ -27,7 +28,7 @@ class PartialCrossEntropyLoss(_Loss):
             (1 - n_i / n_tot: the paper's WPCE) or ``"inverse"`` (n_tot / n_i: the authors' code).
 
     Raises:
-        ValueError: for an unknown weighting.
+        UserError: for an unknown weighting.
 
     Example:
         >>> loss = PartialCrossEntropyLoss(num_classes=2)
@@ -38,7 +39,7 @@ class PartialCrossEntropyLoss(_Loss):
     def __init__(self, num_classes: int, *, weighting: str = "none") -> None:
         super().__init__()
         if weighting not in ("none", "frequency", "inverse"):
-            raise ValueError(f"weighting must be 'none', 'frequency' or 'inverse', got {weighting!r}")
+            raise UserError(f"weighting must be 'none', 'frequency' or 'inverse', got {weighting!r}")
         self.num_classes = num_classes
         self.weighting = weighting
 

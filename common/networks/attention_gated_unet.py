@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..errors import UserError
 from .unet_blocks import ConvNormAct, NearestUpConv, TwoConv, initialise_he
 
 __all__ = ["AttentionGatedDecoderBlock", "AttentionGatedUNet"]
@@ -77,7 +78,7 @@ class AttentionGatedUNet(nn.Module):
         attention_from: ``"B"`` as the paper, ``"A"`` as the authors' code; see AttentionGatedDecoderBlock.
 
     Raises:
-        ValueError: for an option out of its range.
+        UserError: for an option out of its range.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class AttentionGatedUNet(nn.Module):
     ) -> None:
         super().__init__()
         if out_channels < 2:
-            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}")
+            raise UserError(f"out_channels counts the background and must be at least 2, got {out_channels}")
         if depth < 1 or filters < 1:
-            raise ValueError(f"depth and filters must be at least 1, got {depth} and {filters}")
+            raise UserError(f"depth and filters must be at least 1, got {depth} and {filters}")
         if bottleneck_kernel not in (1, 3):
-            raise ValueError(f"bottleneck_kernel must be 1 or 3, got {bottleneck_kernel}")
+            raise UserError(f"bottleneck_kernel must be 1 or 3, got {bottleneck_kernel}")
         if attention_from not in ("A", "B"):
-            raise ValueError(f"attention_from must be 'A' or 'B', got {attention_from!r}")
+            raise UserError(f"attention_from must be 'A' or 'B', got {attention_from!r}")
         self.deep_predictions = deep_predictions
         channels = [filters * 2**level for level in range(depth)]
         self.encoder = nn.ModuleList(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..errors import UserError
 from .unet_blocks import initialise_he
 
 __all__ = ["MultiScaleDiscriminator"]
@@ -35,7 +36,7 @@ class MultiScaleDiscriminator(nn.Module):
         form: ``"paper"`` or ``"code"``.
 
     Raises:
-        ValueError: for an unknown form or a size that the scales do not divide.
+        UserError: for an unknown form or a size that the scales do not divide.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class MultiScaleDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         if form not in ("paper", "code"):
-            raise ValueError(f"form must be 'paper' or 'code', got {form!r}")
+            raise UserError(f"form must be 'paper' or 'code', got {form!r}")
         step = 2 ** (scales - 1)
         if any(size % step for size in input_size):
-            raise ValueError(f"input_size {list(input_size)} must be divisible by {step} for {scales} scales")
+            raise UserError(f"input_size {list(input_size)} must be divisible by {step} for {scales} scales")
         self.scales = scales
         self.multi_scale = multi_scale
         self.instance_noise = instance_noise

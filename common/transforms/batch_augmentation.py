@@ -7,6 +7,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+from ..errors import UserError
+
 __all__ = ["BatchAugmentation"]
 
 
@@ -29,7 +31,7 @@ class BatchAugmentation:
         noise: standard deviation of the Gaussian noise added to the image.
 
     Raises:
-        ValueError: for a negative option.
+        UserError: for a negative option.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class BatchAugmentation:
         }
         for name, value in options.items():
             if value < 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
+                raise UserError(f"{name} must not be negative, got {value}")
         self.ignore_index = ignore_index
         self.rotation = rotation
         self.translation = translation

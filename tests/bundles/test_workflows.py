@@ -101,7 +101,10 @@ def test_inference_segments_a_folder_on_each_images_grid(trained, phantom_dir, t
     (source / "clinic a" / "p1" / "frame.nii.gz").symlink_to(phantom_dir / "patient001" / "patient001_frame01.nii.gz")
     (source / "linked").symlink_to(phantom_dir / "patient002")
     volume = nib.load(phantom_dir / "patient003" / "patient003_frame01.nii.gz")
-    turned = volume.as_reoriented(nib.orientations.axcodes2ornt("PIR", nib.orientations.aff2axcodes(volume.affine)))
+    change = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(volume.affine), nib.orientations.axcodes2ornt("PIR")
+    )
+    turned = volume.as_reoriented(change)
     nib.save(turned, source / "turned.nii.gz")
     grey = np.linspace(0, 255, 70 * 61).reshape(70, 61).astype(np.uint8)
     Image.fromarray(grey).save(source / "photo.png")
@@ -134,6 +137,7 @@ def test_inference_segments_a_folder_on_each_images_grid(trained, phantom_dir, t
         ({"amp": "perhaps"}, "error: --amp: must be true or false such as False, got 'perhaps'"),
         ({"datalist": "/nowhere/datalist.json"}, "error: /nowhere/datalist.json: no such datalist"),
         ({"preset": "best"}, "error: preset: no preset 'best'"),
+        ({"pad_label": "zero"}, "error: --pad_label: must be one of ['ignore', 'background'], got 'zero'"),
     ],
 )
 def test_mistakes_end_in_one_line(trained, phantom_dir, tmp_path, options, message):

@@ -158,6 +158,12 @@ def test_root_in_the_checkout_and_unpacked(tmp_path, monkeypatch):
     assert Path(bundle.root("maag")) == (tmp_path / "maag").resolve()
 
 
+def test_choose():
+    assert bundle.choose("pad_label", "background", ignore=4, background=0) == 0
+    with pytest.raises(UserError, match=r"^--pad_label: must be one of \['ignore', 'background'\], got 'none'$"):
+        bundle.choose("pad_label", "none", ignore=4, background=0)
+
+
 def test_start_outside_a_configuration(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with pytest.raises(RuntimeError, match="belongs into `run` of a configuration"):
