@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
 from monai.networks.nets import UNet
 from nibabel.affines import voxel_sizes
@@ -17,7 +18,16 @@ from common.data.phantom import make_phantom
 from common.transforms.batch_augmentation import BatchAugmentation
 
 SPACING, SIZE = 3.0, 72  # mm, pixels: 216 mm hold every heart and most of the chest
-STEPS, BATCH = 400, 8
+STEPS, BATCH = 500, 8
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Two threads wait for each other more than they compute: the images are small, and the machine may be busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def coarse(path: str, *, fill: float | None = None) -> torch.Tensor:
