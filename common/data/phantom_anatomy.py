@@ -213,12 +213,7 @@ def _waves(rng: np.random.Generator, angle: np.ndarray) -> np.ndarray:
 
 
 def _paint_atria(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    tissues: Tissues,
-    heart: Chambers,
-    points: np.ndarray,
-    flow: np.ndarray,
+    image: np.ndarray, rng: np.random.Generator, tissues: Tissues, heart: Chambers, points: np.ndarray, flow: np.ndarray
 ) -> None:
     """Atria and aortic root above the basal plane: bright, thin-walled and background."""
     above = np.where((heart.depth < 0) & (heart.depth > -0.6), 0, 1e3)

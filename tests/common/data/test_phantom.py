@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
-from scipy.cluster.vq import kmeans2
 
 from common.data import phantom
 from common.data.checks import check_items
@@ -243,17 +241,3 @@ def test_the_default_folder(repo_root):
 def test_wrong_options(options, message, tmp_path):
     with pytest.raises(UserError, match=message):
         make_phantom(tmp_path / "phantom", **options)
-
-
-def test_brightness_alone_does_not_tell_the_classes(images):
-    scores = []
-    for image in images:
-        stored, mask = voxels(image).ravel().astype(float), sibling(image, "gt").ravel()
-        start = np.quantile(stored, (0.1, 0.5, 0.8, 0.95))[:, None]
-        cluster = kmeans2(stored[:, None], start, minit="matrix")[1]
-        overlap = np.histogram2d(cluster, mask, bins=[np.arange(5), np.arange(5)])[0]
-        dice = 2 * overlap / (overlap.sum(1)[:, None] + overlap.sum(0))
-        matches = itertools.permutations(range(4), 3)
-        scores.append(max(dice[list(match), [1, 2, 3]].mean() for match in matches))
-    assert np.mean(scores) < 0.4
-    assert np.max(scores) < 0.6

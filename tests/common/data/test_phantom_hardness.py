@@ -1,7 +1,8 @@
-"""Whether the phantom tells apart what it should: scribbles alone fall short of dense masks, which suffice."""
+"""Whether the phantom tells methods apart: brightness and scribbles alone fall short of dense masks, which suffice."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import torch
 from monai.networks.nets import UNet
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
+from scipy.cluster.vq import kmeans2
 from torch.nn import functional as F
 
 from common.data.datalist import load_datalist
@@ -69,6 +71,22 @@ def mean_dice(images: torch.Tensor, labels: torch.Tensor, test: list[tuple[torch
             found, true = prediction == index, mask == index
             scores.append(2 * (found & true).sum().item() / (found.sum() + true.sum()).item())
     return float(np.mean(scores))
+
+
+def test_brightness_alone_does_not_tell_the_classes(phantom_dir: Path):
+    scores = []
+    for path in sorted(phantom_dir.glob("*/*_gt.nii.gz")):
+        mask = np.asarray(nib.load(path).dataobj).ravel()
+        stored = np.asarray(nib.load(str(path).replace("_gt.nii", ".nii")).dataobj).ravel().astype(float)
+        start = np.quantile(stored, (0.1, 0.5, 0.8, 0.95))[:, None]
+        cluster = kmeans2(stored[:, None], start, minit="matrix")[1]
+        overlap = np.histogram2d(cluster, mask, bins=[np.arange(5), np.arange(5)])[0]
+        dice = 2 * overlap / (overlap.sum(1)[:, None] + overlap.sum(0))
+        matches = itertools.permutations(range(4), 3)
+        scores.append(max(dice[list(match), [1, 2, 3]].mean() for match in matches))
+    assert len(scores) == 12
+    assert np.mean(scores) < 0.4
+    assert np.max(scores) < 0.6
 
 
 def test_scribbles_alone_fall_short_of_dense_masks(tmp_path: Path):
