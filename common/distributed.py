@@ -7,7 +7,7 @@ import os
 import torch
 import torch.distributed as dist
 
-__all__ = ["distributed", "join_process_group", "local_device"]
+__all__ = ["distributed", "join_process_group", "leave_process_group", "local_device"]
 
 
 def local_device() -> torch.device:
@@ -22,6 +22,15 @@ def join_process_group() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_device())
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def leave_process_group() -> None:
+    """Wait until every process has come this far, then part.
+
+    A process that parts while another one still talks to it brings that one down.
+    """
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def distributed(network: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
