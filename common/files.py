@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from .errors import UserError
 
-__all__ = ["atomic_file", "writable_folder"]
+__all__ = ["atomic_file", "remove_leftovers", "writable_folder"]
 
 
 @contextlib.contextmanager
@@ -40,6 +41,17 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(*paths: str | os.PathLike) -> None:
+    """Remove the temporary files beside ``paths`` that a process killed in the middle of :func:`atomic_file` left.
+
+    Only for files that no other process writes.
+    """
+    for path in map(Path, paths):
+        for temporary in path.parent.glob(f".{'[0-9a-f]' * 12}.{glob.escape(path.name)}"):
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def writable_folder(path: str | os.PathLike) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,15 @@ def test_files_hold_one_idea(repo_root: Path, folder: str) -> None:
     for path in (repo_root / folder).rglob("*.py"):
         assert len(path.read_text().splitlines()) <= MAX_LINES, path
         assert path.stem not in {"utils", "util", "misc", "helpers"}, path
+
+
+def test_nothing_is_unpickled(repo_root: Path) -> None:
+    """Weights, states and caches are read as plain tensors: a file that somebody sends must not run code."""
+    for path in [*(repo_root / "common").rglob("*.py"), *(repo_root / "tools").rglob("*.py")]:
+        text = path.read_text()
+        assert not re.search(r"^\s*(import|from) (pickle|dill|joblib)\b", text, re.MULTILINE), path
+        for call in re.findall(r"torch\.load\(.*", text):
+            assert "weights_only=True" in call, path
+    for path in (repo_root / "bundles").rglob("*.json"):
+        assert "torch.load" not in path.read_text(), path
+        assert '"weights_only": false' not in path.read_text(), path

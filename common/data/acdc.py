@@ -101,12 +101,17 @@ def _build(folder: Path, strokes: Path, name: str, split: dict[str, Any]) -> dic
         "source": split["source"],
         "num_classes": len(CLASS_NAMES),
         "class_names": list(CLASS_NAMES),
-        "training": [frame.item(image=frame.image, label=drawn[frame.case]) for frame in frames["training"]],
+        "training": [_training_item(frame, drawn[frame.case]) for frame in frames["training"]],
         "unpaired_masks": [frame.item(label=frame.mask) for frame in frames["unpaired_masks"]],
         "unlabelled": _unlabelled(folder, frames["training"]),
         "validation": [frame.item(image=frame.image, label=frame.mask) for frame in frames["validation"]],
         "test": [frame.item(image=frame.image, label=frame.mask) for frame in frames["test"]],
     }
+
+
+def _training_item(frame: _Frame, scribble: Path) -> dict[str, str]:
+    masks = {"dense_label": frame.mask} if frame.mask.is_file() else {}
+    return frame.item(image=frame.image, label=scribble, **masks)
 
 
 def _training_folder(source: str | os.PathLike[str]) -> Path:

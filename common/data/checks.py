@@ -22,6 +22,7 @@ AFFINE_TOLERANCE = 1e-3
 _FILES_OF_KIND = {
     "scribble": ("image", "label"),
     "dense": ("image", "label"),
+    "either": ("image", "label"),
     "image": ("image",),
     "mask": ("label",),
 }
@@ -35,9 +36,12 @@ class _Volume(NamedTuple):
     shape: tuple[int, ...]
     affine: np.ndarray
     spacing: tuple[float, ...]
+    channels: int
 
 
-def check_items(items: Iterable[Mapping[str, Any]], *, num_classes: int, kind: str) -> None:
+def check_items(
+    items: Iterable[Mapping[str, Any]], *, num_classes: int, kind: str, in_channels: int | None = None
+) -> None:
     """Check the files of datalist items, one after the other.
 
     Args:
@@ -45,41 +49,52 @@ def check_items(items: Iterable[Mapping[str, Any]], *, num_classes: int, kind: s
         num_classes: number of classes C with background. Dense masks hold 0..C-1; in scribbles, 0 is annotated
             background and C is "not annotated".
         kind: ``"scribble"`` (image and scribbles; items with ``"supervision": "dense"`` bring a dense mask instead),
-            ``"dense"`` (image and dense mask), ``"image"`` (image alone) or ``"mask"`` (dense mask alone).
+            ``"dense"`` (image and dense mask), ``"either"`` (image and a label of either sort), ``"image"`` (image
+            alone) or ``"mask"`` (dense mask alone).
+        in_channels: number of channels of each image, None for any number.
 
     Raises:
         UserError: the first problem found: a file is missing or unreadable, image and label differ in shape or
             affine, the image holds NaN or infinite voxels, or the label does not hold what its kind demands.
     """
     for item in items:
-        problems = inspect_item(item, num_classes=num_classes, kind=kind)["problems"]
+        problems = inspect_item(item, num_classes=num_classes, kind=kind, in_channels=in_channels)["problems"]
         if problems:
             raise UserError(problems[0])
 
 
-def inspect_item(item: Mapping[str, Any], *, num_classes: int, kind: str) -> dict[str, Any]:
+def inspect_item(
+    item: Mapping[str, Any], *, num_classes: int, kind: str, in_channels: int | None = None
+) -> dict[str, Any]:
     """Look at the files of one datalist item.
 
     Args:
         item: the datalist item.
         num_classes: number of classes C with background.
         kind: see :func:`check_items`.
+        in_channels: see :func:`check_items`.
 
     Returns:
         ``shape`` in voxels and ``spacing`` in mm, both of the image or else of the label (``None`` where neither can
-        be read), ``annotated_share`` (class 0..C-1 to its share of all voxels, 0 to 1; empty without a label), and
-        ``problems``, a list of lines, each naming the file and the fix.
+        be read), ``annotated_share`` (class 0..C-1 to its share of all voxels, 0 to 1; empty without a label; of the
+        first of several annotators), and ``problems``, a list of lines, each naming the file and the fix.
 
     Raises:
         ValueError: ``kind`` is unknown.
     """
     if kind not in _FILES_OF_KIND:
         raise ValueError(f"kind must be one of {', '.join(_FILES_OF_KIND)}, got {kind!r}")
+    if isinstance(item.get("label"), list):
+        each = [
+            inspect_item({**item, "label": file}, num_classes=num_classes, kind=kind, in_channels=in_channels)
+            for file in item["label"]
+        ]
+        return each[0] | {"problems": list(dict.fromkeys(line for found in each for line in found["problems"]))}
     problems: list[str] = []
     volumes = {key: _read(item, key, problems) for key in _FILES_OF_KIND[kind]}
     image, label = volumes.get("image"), volumes.get("label")
     if image is not None:
-        problems += _image_problems(image, item["image"])
+        problems += _image_problems(image, item, in_channels)
     if image is not None and label is not None:
         problems += _grid_problems(image, label, item)
     shares: dict[int, float] = {}
@@ -120,23 +135,35 @@ def _read_nifti(path: str) -> _Volume:
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     affine = np.asarray(file.affine)  # type: ignore[attr-defined]
-    return _Volume(data, data.shape[:3], affine, _spacing(affine, data.shape[:3]))
+    channels = int(np.prod(data.shape[3:]))
+    return _Volume(data, data.shape[:3], affine, _spacing(affine, data.shape[:3]), channels)
 
 
 def _read_other(path: str) -> _Volume:
     tensor = LoadImage(image_only=True, ensure_channel_first=True)(path)
     data, affine = np.asarray(tensor), np.asarray(tensor.affine)
     shape = data.shape[1:]
-    return _Volume(data[0] if len(data) == 1 else data, shape, affine, _spacing(affine, shape))
+    return _Volume(data[0] if len(data) == 1 else data, shape, affine, _spacing(affine, shape), len(data))
 
 
 def _spacing(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(float(size) for size in voxel_sizes(affine)[: len(shape)])
 
 
-def _image_problems(image: _Volume, path: str) -> list[str]:
+def _image_problems(image: _Volume, item: Mapping[str, Any], in_channels: int | None) -> list[str]:
+    path = item["image"]
+    problems = []
+    if 0 in image.shape:
+        problems.append(f"{path}: has no voxels, its shape is {image.shape}; export it again")
+    if in_channels is not None and image.channels != in_channels and item.get("frames") != "all":
+        problems.append(
+            f"{path}: has {image.channels} channels or frames where --in_channels is {in_channels}; set in_channels or "
+            "give each frame a file"
+        )
     bad = int(np.count_nonzero(~np.isfinite(image.data))) if image.data.dtype.kind in "fc" else 0
-    return [f"{path}: holds {bad} NaN or infinite voxels; replace them by numbers"] if bad else []
+    if bad:
+        problems.append(f"{path}: holds {bad} NaN or infinite voxels; replace them by numbers")
+    return problems
 
 
 def _grid_problems(image: _Volume, label: _Volume, item: Mapping[str, Any]) -> list[str]:
@@ -155,16 +182,18 @@ def _grid_problems(image: _Volume, label: _Volume, item: Mapping[str, Any]) -> l
 def _label_problems(values: list[Any], item: Mapping[str, Any], num_classes: int, kind: str) -> list[str]:
     """Whether the values found in a label are those that its kind of label holds."""
     path, ignored, classes = item["label"], num_classes, f"0..{num_classes - 1}"
-    supervision = item.get("supervision", "scribble") if kind == "scribble" else "dense"
-    if supervision not in ("scribble", "dense"):
+    supervision = {"scribble": item.get("supervision", "scribble"), "either": "either"}.get(kind, "dense")
+    if supervision not in ("scribble", "dense", "either"):
         return [f'{path}: "supervision" is {supervision!r}; write "scribble" or "dense"']
     broken = [value for value in values if value != np.floor(value) or not np.isfinite(value)]
     if broken:
         return [f"{path}: label value {broken[0]:g} is no integer; resample labels with nearest neighbour"]
     unknown = [value for value in values if not 0 <= value <= ignored]
     if unknown:
-        also = f" and {ignored} (not annotated)" if supervision == "scribble" else ""
+        also = "" if supervision == "dense" else f" and {ignored} (not annotated)"
         return [f"{path}: unknown label value {unknown[0]:g}; allowed are {classes}{also}"]
+    if supervision == "either":
+        return []
     if supervision == "dense":
         if ignored not in values:
             return []

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..files import atomic_file
 
-FILE_KEYS = ("image", "label")
-"""The keys of a datalist item that name files."""
+FILE_KEYS = ("image", "label", "dense_label")
+"""The keys of a datalist item that name a file, or several files in a list (labels of several annotators)."""
 
 
 def write_datalist(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -44,10 +44,16 @@ def _relative(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The item with the files below ``folder`` named relative to it."""
     written = dict(item)
     for key in FILE_KEYS:
-        if key in item:
-            file = Path(os.path.abspath(folder / item[key]))
-            written[key] = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+        if isinstance(item.get(key), list):
+            written[key] = [_relative_file(file, folder) for file in item[key]]
+        elif key in item:
+            written[key] = _relative_file(item[key], folder)
     return written
+
+
+def _relative_file(name: str, folder: Path) -> str:
+    file = Path(os.path.abspath(folder / name))
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
 def _dumps(value: Any) -> str:

@@ -5,6 +5,7 @@ It lets every bundle train, validate and test without a download, and is hard en
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,8 +22,11 @@ from .datalist_writer import write_datalist
 from .phantom_anatomy import acquire, draw_bias, draw_tissues, paint_body, paint_heart
 from .phantom_heart import chambers, dense_labels, draw_heart
 
+NAME = "phantom"
 NUM_CLASSES = 4
 CLASS_NAMES = ("background", "RV", "MYO", "LV")
+VERSION = 2
+"""Goes up when the phantom changes, so that a default phantom made earlier is replaced."""
 DATALIST = "datalist.json"
 """The datalist's file name in the phantom's folder."""
 
@@ -33,7 +37,7 @@ def default_phantom_dir() -> Path:
 
 
 def ensure_phantom(dataset_dir: str | os.PathLike[str]) -> Path:
-    """Make the default phantom where it is missing.
+    """Make the default phantom where it is missing or of an earlier version.
 
     Args:
         dataset_dir: the folder that is to hold a ``datalist.json``.
@@ -45,14 +49,29 @@ def ensure_phantom(dataset_dir: str | os.PathLike[str]) -> Path:
         UserError: the folder holds no datalist and is not the default phantom's.
     """
     datalist = Path(dataset_dir) / DATALIST
-    if datalist.is_file():
-        return datalist
-    if datalist.parent.resolve() != default_phantom_dir().resolve():
+    if datalist.parent.resolve() == default_phantom_dir().resolve():
+        _put_away_if_outdated(datalist)
+        return datalist if datalist.is_file() else make_phantom(default_phantom_dir())
+    if not datalist.is_file():
         raise UserError(
             f"{dataset_dir}: holds no {DATALIST}; make one with `python -m tools prepare ...` or leave dataset_dir "
             "out for phantom data"
         )
-    return make_phantom(default_phantom_dir())
+    return datalist
+
+
+def _put_away_if_outdated(datalist: Path) -> None:
+    try:
+        content = json.loads(datalist.read_text(encoding="utf-8"))
+        outdated = content["name"] == NAME and content.get("version", 1) != VERSION
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if outdated:
+        rubbish = datalist.parent.with_name(f".{uuid.uuid4().hex[:12]}.outdated")
+        # of several processes one moves it, and all find it gone
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(datalist.parent, rubbish)
+        shutil.rmtree(rubbish, ignore_errors=True)
 
 
 def make_phantom(output_dir: str | os.PathLike[str], *, num_patients: int = 24, seed: int = 0) -> Path:
@@ -82,7 +101,8 @@ def make_phantom(output_dir: str | os.PathLike[str], *, num_patients: int = 24, 
         raise UserError(f"seed is {seed}; give a number from 0 on")
     target = Path(os.path.abspath(output_dir))
     head = {
-        "name": "phantom",
+        "name": NAME,
+        "version": VERSION,
         "description": f"made-up short-axis cardiac MR of {num_patients} patients with scribbles, seed {seed}",
         "num_classes": NUM_CLASSES,
         "class_names": list(CLASS_NAMES),
@@ -136,7 +156,8 @@ def _write_patients(folder: Path, num_patients: int, seed: int) -> dict[str, lis
             if "scribble" in item:
                 label = item["scribble" if section == "training" else "mask"]
                 image = {} if section == "unpaired_masks" else {"image": item["image"]}
-                sections[section].append({**image, "label": label, **case})
+                mask = {"dense_label": item["mask"]} if section == "training" else {}
+                sections[section].append({**image, "label": label, **mask, **case})
     return sections
 
 

@@ -24,13 +24,17 @@ class SliceDataset(Dataset):
     ``{"image": [B, C, H, W] float32, "label": [B, 1, H, W] uint8, "case": ["<case>, slice <z>", ...]}`` with the keys
     that were asked for. Shuffling the indices shuffles over all slices of all volumes.
 
-    An item with ``"frames": "all"`` is a cine series ``[T, H, W, D]``, every frame of which counts as a volume.
+    An item with ``"frames": "all"`` is a cine series ``[T, H, W, D]``, every frame of which counts as a volume. Where
+    ``"label"`` lists the files of several annotators, each has a channel of its own: ``label`` is ``[B, A, H, W]``.
+    Dense masks (``"supervision": "dense"``) beside scribbles have the last channel to themselves. A channel that an
+    item does not fill is not annotated, so that a loss can weigh each kind of annotation by itself and sum.
 
     Args:
         data: datalist items with the file names under ``keys`` and, optionally, ``case``.
         transform: deterministic MONAI transforms that give ``[C, H, W, D]`` for each key, all of one H and W.
         keys: what to keep, of ``"image"`` and ``"label"``.
-        ignore_index: leave out slices on which every label pixel has this value; None keeps every slice.
+        ignore_index: label value of pixels without annotation: slices of nothing else are left out, and channels that
+            an item lacks are filled with it. None keeps every slice.
 
     Raises:
         UserError: if the data are empty, a volume cannot be prepared, sizes differ, or no slice is annotated.
@@ -48,8 +52,12 @@ class SliceDataset(Dataset):
         self.keys = tuple(keys)
         parts: dict[str, list[torch.Tensor]] = {key: [] for key in self.keys}
         self.cases: list[str] = []
+        annotators, channels = _label_channels(self.data)
         for item in self.data:
             slices = self._slices(item, transform)
+            if ignore_index is not None and channels > 1 and "label" in slices:
+                first = annotators if _is_dense(item) else 0
+                slices["label"] = _spread(slices["label"], first, channels, ignore_index)
             keep = self._annotated(slices, ignore_index)
             case = str(item.get("case") or item.get(self.keys[0]))
             self.cases += [f"{case}, slice {int(z)}" for z in keep]
@@ -61,7 +69,8 @@ class SliceDataset(Dataset):
                 raise UserError(
                     f"slices of different sizes in '{key}': {sizes}; crop or pad them to one size (roi_size)"
                 )
-        self.slices = {key: torch.cat(tensors) for key, tensors in parts.items() if tensors}
+        # one key after the other, so that only one of them is in memory twice
+        self.slices = {key: torch.cat(parts.pop(key)) for key in self.keys if parts[key]}
         if self.data and not self.cases:
             raise UserError(f"none of the {len(self.data)} volumes has an annotated slice; check the labels' values")
         logger.info("%d slices of %d volumes in memory", len(self.cases), len(self.data))
@@ -102,6 +111,24 @@ class SliceDataset(Dataset):
         if ignore_index is None or "label" not in slices:
             return torch.arange(depth)
         return (slices["label"] != ignore_index).flatten(1).any(dim=1).nonzero()[:, 0]
+
+
+def _label_channels(data: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """How many annotators draw scribbles, and how many label channels that makes with the dense masks'."""
+    counts = [len(item["label"]) if isinstance(item.get("label"), list) else 1 for item in data if not _is_dense(item)]
+    annotators = max(counts, default=0)
+    return annotators, annotators + any(_is_dense(item) for item in data)
+
+
+def _is_dense(item: dict[str, Any]) -> bool:
+    return item.get("supervision") == "dense"
+
+
+def _spread(label: torch.Tensor, first: int, channels: int, fill: int) -> torch.Tensor:
+    """Put the channels of ``label`` ``[D, A, H, W]`` at ``first`` among ``channels``, the others filled."""
+    spread = label.new_full((label.shape[0], channels, *label.shape[2:]), fill)
+    spread[:, first : first + label.shape[1]] = label
+    return spread
 
 
 def slice_loader(

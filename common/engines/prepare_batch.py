@@ -29,7 +29,7 @@ class AugmentingPrepareBatch:
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Return ``image`` ``[B, C, H, W]`` in the channels-last layout and ``label`` ``[B, 1, H, W]``.
+        """Return ``image`` ``[B, C, H, W]`` in the channels-last layout and ``label`` ``[B, A, H, W]``.
 
         A key that the batch lacks gives None.
         """

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..errors import UserError
-from ..files import atomic_file
+from ..files import atomic_file, remove_leftovers
 
 __all__ = ["AtomicCheckpoint", "load_weights"]
 
@@ -102,6 +102,8 @@ class AtomicCheckpoint:
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
+        if self.rank == 0:
+            remove_leftovers(self.path, self.path.with_name("model.pt"), self.path.with_name("model_best.pt"))
         if not self.resume:
             return
         if not self.path.is_file():

@@ -19,7 +19,8 @@ class PartialCrossEntropyLoss(_Loss):
 
     L = 1/n_tot * sum over annotated pixels p of w_{y_p} * (-log softmax(input)_p[y_p]), where n_tot counts the
     annotated pixels of the batch (of all processes). Unannotated pixels carry neither loss nor gradient; a batch
-    without any annotated pixel gives 0 with a gradient of 0.
+    without any annotated pixel gives 0 with a gradient of 0. Several annotations of one image, each in a channel of
+    the target, have counts and weights of their own and their losses are summed (Valvano et al., section V-E).
 
     Args:
         num_classes: number of classes C. Values of the target outside 0 .. C - 1 (``ignore_index`` = C) mean
@@ -48,7 +49,7 @@ class PartialCrossEntropyLoss(_Loss):
 
         Args:
             input: logits ``[B, C, H, W]``, or several heads of which the first counts.
-            target: index map ``[B, 1, H, W]``.
+            target: index map ``[B, 1, H, W]``, or ``[B, A, H, W]`` of A annotators.
 
         Returns:
             scalar, at least 0.
@@ -59,13 +60,17 @@ class PartialCrossEntropyLoss(_Loss):
         logits = input if isinstance(input, torch.Tensor) else input[0]
         if logits.shape[1] != self.num_classes:
             raise ValueError(f"expected {self.num_classes} channels of logits, got shape {tuple(logits.shape)}")
-        if target.shape != (logits.shape[0], 1, *logits.shape[2:]):
-            raise ValueError(f"target {tuple(target.shape)} must be {(logits.shape[0], 1, *logits.shape[2:])}")
-        index = target[:, 0].long()
+        if target.ndim != 4 or (target.shape[0], *target.shape[2:]) != (logits.shape[0], *logits.shape[2:]):
+            raise ValueError(f"target {tuple(target.shape)} must be {(logits.shape[0], 'A', *logits.shape[2:])}")
+        log_probabilities = F.log_softmax(logits.float(), dim=1)
+        return torch.stack([self._of_one(log_probabilities, index) for index in target.unbind(1)]).sum()
+
+    def _of_one(self, log_probabilities: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        index = index.long()
         index = torch.where((index >= 0) & (index < self.num_classes), index, self.num_classes)
         counts = labelled_counts(index, self.num_classes)
-        total = F.cross_entropy(
-            logits.float(), index, self._class_weights(counts), ignore_index=self.num_classes, reduction="sum"
+        total = F.nll_loss(
+            log_probabilities, index, self._class_weights(counts), ignore_index=self.num_classes, reduction="sum"
         )
         # DDP averages gradients over processes; the sum over processes is what the batch's mean needs
         return total * (world_size() / counts.sum().clamp(min=1.0))

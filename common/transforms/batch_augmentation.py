@@ -75,7 +75,7 @@ class BatchAugmentation:
 
         Args:
             image: ``[B, C, H, W]``, normalised intensities.
-            label: index map ``[B, 1, H, W]``, any integer type.
+            label: index map ``[B, 1, H, W]`` (``[B, A, H, W]`` of A annotators), any integer type.
 
         Returns:
             both, of the same shapes and types.

@@ -67,8 +67,9 @@ def test_training_and_inference_agree(bundle):
     for key in ("pixdim", "roi_size", "clip_percentiles"):
         assert inference[key] == train[key]
     assert inference["network_def"] == train["network_def"]
-    validation = [_image_only(step) for step in train["validate"]["preprocessing"]["transforms"]]
-    assert inference["preprocessing"]["transforms"] == validation
+    assert train["validate"]["preprocessing"]["transforms"][0] == "@train#image_transforms"
+    image_transforms = [_always(step) for step in train["train"]["image_transforms"]["transforms"]]
+    assert inference["preprocessing"]["transforms"] == image_transforms
     assert inference["inferer"] == train["validate"]["inferer"]
     presets = {name: set(values) for name, values in inference["presets"].items()}
     for name, values in train["presets"].items():
@@ -76,8 +77,8 @@ def test_training_and_inference_agree(bundle):
         assert all(inference["presets"][name][key] == values[key] for key in presets[name])
 
 
-def _image_only(step: dict) -> dict:
-    return {**{key: value for key, value in step.items() if key != "allow_missing_keys"}, "keys": "image"}
+def _always(step: dict) -> dict:
+    return {key: value for key, value in step.items() if key != "allow_missing_keys"}
 
 
 def references(config: object) -> set[str]:

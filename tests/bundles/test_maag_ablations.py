@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.bundle import create_workflow
@@ -46,6 +48,10 @@ def train(phantom_dir: Path, output: Path, **options):
         ({"preset": "code"}, True, True),
         ({"preset": "paper"}, True, True),
         ({"amp": True}, True, True),
+        ({"labelled_share": 0.3, "mask_share": 0.4}, True, True),  # section V-C: fewer labels, fewer masks
+        ({"use_unlabelled": False}, True, True),
+        ({"labelled_share": 0.4, "dense_share": 0.6}, True, True),  # section V-F: scribbles and dense masks
+        ({"labelled_share": 0.0, "dense_share": 1.0, "adversary": False}, True, False),  # the upper bound
     ],
 )
 def test_every_form_trains(phantom_dir, tmp_path, options, classifiers, adversarial):
@@ -55,6 +61,52 @@ def test_every_form_trains(phantom_dir, tmp_path, options, classifiers, adversar
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert any("classifier" in name for name in state) == classifiers
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_shares_of_patients(phantom_dir, tmp_path):
+    """The phantom's two training patients and two mask patients, of which one each is used."""
+    trainer = train(phantom_dir, tmp_path, labelled_share=0.5, mask_share=0.5)
+    training = {case.split("_")[0] for case in trainer.data_loader.dataset.cases}
+    masks = {case.split("_")[0] for case in trainer.masks.dataset.cases}
+    unlabelled = {case.split("_")[0] for case in trainer.unlabelled.dataset.cases}
+    assert len(training) == len(masks) == 1
+    assert len(unlabelled) == 2
+    assert training < unlabelled
+    trainer = train(phantom_dir, tmp_path / "without", labelled_share=0.5, use_unlabelled=False)
+    assert {case.split("_")[0] for case in trainer.unlabelled.dataset.cases} == training
+
+
+def test_dense_masks_have_a_loss_of_their_own(phantom_dir, tmp_path):
+    trainer = train(phantom_dir, tmp_path, labelled_share=0.5, dense_share=0.5)
+    label = trainer.data_loader.dataset.slices["label"]
+    scribbled, dense = (label[:, channel] != 4 for channel in (0, 1))
+    assert label.shape[1] == 2
+    assert not (scribbled & dense).any()  # of no slice both
+    assert 0 < scribbled.flatten(1).float().mean(1).max() < 0.2
+    assert dense.flatten(1).float().mean(1).max() > 0.8
+
+
+def test_several_annotators_of_an_image(phantom_dir, tmp_path):
+    """The expert and a second one, who drew on two slices alone, have a channel each."""
+    content = json.loads((phantom_dir / "datalist.json").read_text())
+    for section in ("training", "unpaired_masks", "unlabelled", "validation", "test"):
+        for item in content[section]:
+            for key in {"image", "label", "dense_label"} & set(item):
+                item[key] = str(phantom_dir / item[key])
+    first = content["training"][0]
+    expert = nib.load(first["label"])
+    voxels = np.asarray(expert.dataobj).copy()
+    voxels[..., 2:] = 4
+    nib.save(nib.Nifti1Image(voxels, expert.affine), tmp_path / "second.nii.gz")
+    first["label"] = [first["label"], str(tmp_path / "second.nii.gz")]
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    trainer = train(tmp_path, tmp_path / "all")
+    dataset = trainer.data_loader.dataset
+    second = (dataset.slices["label"][:, 1] != 4).flatten(1).any(1)
+    drawn = {dataset.cases[index] for index in second.nonzero()[:, 0]}
+    assert set() < drawn <= {f"{first['case']}, slice {z}" for z in (0, 1)}  # thin strokes may get lost at 4 mm
+    trainer = train(tmp_path, tmp_path / "first", annotators="first")
+    assert trainer.data_loader.dataset.slices["label"].shape[1] == 1
 
 
 def test_items_of_ones_own_never_meet_the_phantoms(phantom_dir, tmp_path, capsys):

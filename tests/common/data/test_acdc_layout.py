@@ -146,6 +146,7 @@ def test_sections(tree: Path) -> None:
     assert content["training"][1] == {
         "image": f"{training}/patient001/patient001_frame12.nii.gz",
         "label": f"{strokes}/patient001_frame12_scribble.nii.gz",
+        "dense_label": f"{training}/patient001/patient001_frame12_gt.nii.gz",
         "case": "patient001_frame12",
         "patient": "patient001",
         "phase": "ES",
@@ -179,8 +180,15 @@ def test_scribbles_may_lie_in_folders_of_their_patients(tree: Path) -> None:
 
 def test_unlabelled_without_cine_files_are_the_training_images(tree: Path) -> None:
     content = build(tree)
-    bare = [{key: value for key, value in item.items() if key != "label"} for item in content["training"]]
+    bare = [{key: item[key] for key in ("image", "case", "patient", "phase")} for item in content["training"]]
     assert content["unlabelled"] == bare
+
+
+def test_training_patients_need_no_dense_masks(tree: Path) -> None:
+    (tree / "training" / "patient001" / "patient001_frame12_gt.nii.gz").unlink()
+    with_mask, without = build(tree)["training"][:2]
+    assert "dense_label" in with_mask
+    assert "dense_label" not in without
 
 
 def test_unlabelled_are_all_frames_of_the_cine(tree: Path) -> None:

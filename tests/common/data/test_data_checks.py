@@ -82,8 +82,42 @@ def test_mixed_supervision(item: Item) -> None:
 
 
 def test_unknown_kind(item: Item) -> None:
-    with pytest.raises(ValueError, match=r"^kind must be one of scribble, dense, image, mask, got 'masks'$"):
+    with pytest.raises(ValueError, match=r"^kind must be one of scribble, dense, either, image, mask, got 'masks'$"):
         check_items([item], num_classes=4, kind="masks")
+
+
+def test_either_sort_of_label(item: Item) -> None:
+    check_items([item], num_classes=4, kind="either")
+    dense(item)
+    check_items([item], num_classes=4, kind="either")
+    assert message(item, "scribble").startswith(f"{item['label']}: a dense mask is given")
+    save(Path(item["label"]), strokes() + 1)
+    assert message(item, "either") == (
+        f"{item['label']}: unknown label value 5; allowed are 0..3 and 4 (not annotated)"
+    )
+
+
+def test_every_annotator_is_checked(item: Item, tmp_path: Path) -> None:
+    second = save(tmp_path / "second.nii.gz", strokes())
+    several = {**item, "label": [item["label"], second]}
+    assert inspect_item(several, num_classes=4, kind="scribble") == inspect_item(item, num_classes=4, kind="scribble")
+    save(Path(second), strokes()[:3])
+    assert message(several) == (
+        f"{second}: shape (3, 5, 2) differs from the image's (4, 5, 2); save the label on the grid of {item['image']}"
+    )
+
+
+def test_channels_and_frames(item: Item) -> None:
+    save(Path(item["image"]), np.zeros((4, 5, 2, 7), np.int16))
+    check_items([item], num_classes=4, kind="scribble", in_channels=7)
+    check_items([{**item, "frames": "all"}], num_classes=4, kind="image", in_channels=1)
+    with pytest.raises(UserError, match="has 7 channels or frames where --in_channels is 1; set in_channels or give"):
+        check_items([item], num_classes=4, kind="image", in_channels=1)
+
+
+def test_an_image_without_voxels(item: Item) -> None:
+    save(Path(item["image"]), np.zeros((4, 5, 0), np.int16))
+    assert "image.nii.gz: has no voxels, its shape is (" in message(item, "image")
 
 
 def missing_label(item: Item) -> str:

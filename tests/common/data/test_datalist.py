@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.data import datalist as module
-from common.data.datalist import companion_items, datalist_info, keep_fraction, load_datalist, write_datalist
+from common.data.datalist import datalist_info, load_datalist, write_datalist
 from common.errors import UserError
 
 HEAD = {"name": "toy", "num_classes": 3, "class_names": ["background", "a", "b"]}
@@ -150,48 +150,23 @@ def test_no_phantom_is_made_in_other_folders(absent_phantom: Path, tmp_path: Pat
     assert not absent_phantom.exists()
 
 
-def test_companions_of_the_own_training_items(toy: Path) -> None:
-    training = load_datalist(toy, "training")
-    expected = [{"label": f"{toy.parent}/m.nii.gz", "case": "m", "patient": "pm"}]
-    assert companion_items(training, toy, "unpaired_masks") == expected
-    assert companion_items(training[:1], toy, "unpaired_masks") == expected
-    assert companion_items(training, toy, "validation") == []
-
-
-def test_other_training_items_get_no_companions(toy: Path) -> None:
-    training = load_datalist(toy, "training")
-    other = {"image": f"{toy.parent}/m.nii.gz", "label": f"{toy.parent}/m.nii.gz"}
-    assert companion_items([*training, other], toy, "unpaired_masks") == []
-    assert companion_items([], toy, "unpaired_masks") == []
-
-
-def test_unlabelled_falls_back_on_the_training_images(toy: Path) -> None:
-    training = load_datalist(toy, "training")
+def test_an_image_may_have_labels_of_several_annotators(toy: Path) -> None:
+    item = {"image": "a.nii.gz", "label": ["a_s.nii.gz", "b_s.nii.gz"], "dense_label": "m.nii.gz"}
+    put(toy, training=[item])
     folder = toy.parent
-    assert companion_items(training, toy, "unlabelled") == [
-        {"image": f"{folder}/a.nii.gz", "case": "a", "patient": "pa"},
-        {"image": f"{folder}/b.nii.gz", "case": "b", "patient": "pb"},
-    ]
-    put(toy, training=training, unlabelled=[{"image": "m.nii.gz"}])
-    assert companion_items(training, toy, "unlabelled") == [{"image": f"{folder}/m.nii.gz"}]
-    other = [{"image": "/elsewhere/x.nii.gz", "label": "/elsewhere/x_s.nii.gz"}]
-    assert companion_items(other, toy, "unlabelled") == [{"image": "/elsewhere/x.nii.gz"}]
-
-
-def test_phantom_data_are_never_mixed_with_given_data(absent_phantom: Path) -> None:
-    given = [{"image": "/elsewhere/x.nii.gz", "label": "/elsewhere/x_s.nii.gz"}]
-    assert companion_items(given, absent_phantom, "unpaired_masks") == []
-    assert companion_items(given, absent_phantom, "unlabelled") == [{"image": "/elsewhere/x.nii.gz"}]
-    assert not absent_phantom.exists()
-    own = load_datalist(absent_phantom, "training")
-    assert len(companion_items(own, absent_phantom, "unpaired_masks")) == 1
-    assert companion_items(given, absent_phantom, "unpaired_masks") == []
-
-
-def test_images_are_recognised_through_links(toy: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    training = load_datalist(tmp_path / "link" / "list.json", "training")
-    assert len(companion_items(training, toy, "unpaired_masks")) == 1
+    expected = {
+        "image": f"{folder}/a.nii.gz",
+        "label": [f"{folder}/a_s.nii.gz", f"{folder}/b_s.nii.gz"],
+        "dense_label": f"{folder}/m.nii.gz",
+    }
+    assert load_datalist(toy, "training") == [expected]
+    write_datalist(folder / "again.json", {"training": [expected]})
+    assert json.loads((folder / "again.json").read_text())["training"] == [item]
+    put(toy, training=[item | {"label": []}])
+    assert error_of(toy) == f'{toy}: "label" of item 1 of "training" is []; give a path'
+    (folder / "b_s.nii.gz").unlink()
+    put(toy, training=[item])
+    assert error_of(toy).startswith(f'{toy}: 1 of 4 files listed under "training" do not exist')
 
 
 def test_info(toy: Path) -> None:
@@ -211,29 +186,6 @@ def test_info_that_contradicts_itself(tmp_path: Path, change: dict[str, Any], me
     path = put(tmp_path / "list.json", **change)
     with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {message}')}$"):
         datalist_info(path)
-
-
-def test_fractions_keep_whole_patients_in_order() -> None:
-    items = [{"image": f"{p}{f}", "patient": f"p{p}"} for f in "ab" for p in range(10)]
-    kept = keep_fraction(items, 0.25, seed=3)  # floor(0.25 * 10 + 0.5) = 3 patients, 6 images
-    patients = {item["patient"] for item in kept}
-    assert len(patients) == 3
-    assert kept == [item for item in items if item["patient"] in patients]
-    assert keep_fraction(items[::-1], 0.25, seed=3) == kept[::-1]  # the order of the list does not matter
-    assert patients <= {item["patient"] for item in keep_fraction(items, 0.5, seed=3)}
-    chosen = {frozenset(item["patient"] for item in keep_fraction(items, 0.25, seed=seed)) for seed in range(10)}
-    assert len(chosen) > 1
-    assert len(keep_fraction(items, 0.001, seed=0)) == 2  # one patient at least
-    assert keep_fraction(items, 1, seed=0) == items
-    assert keep_fraction([], 0.5, seed=0) == []
-    assert len(keep_fraction([{"image": "a"}, {"image": "b"}], 0.5, seed=0)) == 1  # no patients: images count
-
-
-@pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan")])
-def test_fractions_out_of_range(fraction: float) -> None:
-    expected = f"the share of labelled images is {fraction}; give a number over 0 and at most 1"
-    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
-        keep_fraction([{"image": "a"}], fraction, seed=0)
 
 
 def test_writing(tmp_path: Path) -> None:

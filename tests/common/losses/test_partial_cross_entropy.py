@@ -105,10 +105,23 @@ def test_labelled_counts():
     assert labelled_counts(torch.tensor([0, 1, 1, 3, 255, -1]), 3).tolist() == [1.0, 2.0, 0.0]
 
 
+@pytest.mark.parametrize("weighting", ["none", "frequency", "inverse"])
+def test_several_annotators_are_summed_each_with_weights_of_its_own(weighting):
+    """L_SUP = L_SUP^1 + L_SUP^2 + L_SUP^3 (Valvano et al., section V-E); the third annotator drew nothing."""
+    torch.manual_seed(0)
+    loss = PartialCrossEntropyLoss(3, weighting=weighting)
+    logits = torch.randn(2, 3, 5, 4)
+    target = torch.randint(0, 4, (2, 3, 5, 4))
+    target[:, 2] = 3
+    apart = loss(logits, target[:, 0:1]) + loss(logits, target[:, 1:2])
+    torch.testing.assert_close(loss(logits, target), apart)
+    torch.testing.assert_close(loss(logits, target[:, [1, 2, 0]]), apart)
+
+
 def test_ill_options_and_shapes():
     with pytest.raises(ValueError, match="weighting"):
         PartialCrossEntropyLoss(2, weighting="other")
-    with pytest.raises(ValueError, match=r"target \(1, 4, 4\) must be \(1, 1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"target \(1, 4, 4\) must be \(1, \'A\', 4, 4\)"):
         PartialCrossEntropyLoss(2)(torch.randn(1, 2, 4, 4), torch.zeros(1, 4, 4))
     with pytest.raises(ValueError, match="expected 3 channels"):
         PartialCrossEntropyLoss(3)(torch.randn(1, 2, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -67,7 +67,7 @@ TRAINING: dict[str, Any] = {
                 "mode": ["bilinear", "nearest"],
             },
             {"_target_": "ClipIntensityPercentilesd", "keys": "image", "lower": None, "upper": 99},
-            {"_target_": "common.transforms.normalise.NormalizeMedianIQRd", "keys": "image"},
+            {"_target_": "common.transforms.normalise.NormalizeIntensitiesd", "keys": "image"},
             {
                 "_target_": "ResizeWithPadOrCropd",
                 "keys": "image",

@@ -1,4 +1,4 @@
-"""NormalizeMedianIQRd against quartiles worked out by hand."""
+"""NormalizeIntensitiesd against quartiles worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from monai.data import MetaTensor
 
 from common.errors import UserError
-from common.transforms.normalise import NormalizeMedianIQRd
+from common.transforms.normalise import NormalizeIntensitiesd
 
 
 def normalise(values: torch.Tensor) -> MetaTensor:
-    return NormalizeMedianIQRd("image")({"image": MetaTensor(values, affine=torch.eye(4) * 2)})["image"]
+    return NormalizeIntensitiesd("image")({"image": MetaTensor(values, affine=torch.eye(4) * 2)})["image"]
 
 
 def test_five_values() -> None:
@@ -45,10 +45,10 @@ def test_no_range_falls_back_to_the_deviation_then_to_one() -> None:
 def test_not_finite(bad: float) -> None:
     image = MetaTensor(torch.tensor([[[[1.0, bad]]]]), meta={"filename_or_obj": "scan.nii"})
     with pytest.raises(UserError, match=r"^scan\.nii holds NaN or infinite values"):
-        NormalizeMedianIQRd("image")({"image": image})
+        NormalizeIntensitiesd("image")({"image": image})
 
 
 def test_integer_input_and_missing_key() -> None:
-    out = NormalizeMedianIQRd(["image", "t2"], allow_missing_keys=True)({"image": torch.arange(5).reshape(1, 5, 1)})
+    out = NormalizeIntensitiesd(["image", "t2"], allow_missing_keys=True)({"image": torch.arange(5).reshape(1, 5, 1)})
     # 0..4: median 2, quartiles 1 and 3
     assert out["image"].ravel().tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]

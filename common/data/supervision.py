@@ -1,0 +1,177 @@
+"""Which of a datalist's annotations a run trains with: shares of patients, annotators, dense masks, companions."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .datalist import load_datalist
+from .phantom import default_phantom_dir
+
+__all__ = ["keep_share", "mask_items", "training_items", "unlabelled_items"]
+
+_ALMOST = 1e-9
+
+
+def training_items(
+    datalist: str | os.PathLike[str],
+    *,
+    labelled_share: float = 1.0,
+    dense_share: float = 0.0,
+    annotators: str = "all",
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The annotated images of a run (Valvano et al., TMI 2021, sections V-C, V-E and V-F).
+
+    The patients of ``"training"`` are put into one order by the seed alone. The first ``labelled_share`` of them keep
+    their scribbles, the next ``dense_share`` bring their dense masks (``"dense_label"``) instead, the others are left
+    out here and serve as images without annotation, see :func:`unlabelled_items`. With the same seed a smaller share
+    of scribbles is part of a larger one.
+
+    Args:
+        datalist: the JSON file.
+        labelled_share: share of the patients with scribbles, 0 to 1; over 0 it keeps at least one.
+        dense_share: share of the patients with dense masks, 0 to 1; over 0 it takes at least one.
+        annotators: ``"all"`` label files of an image that has several, or the ``"first"`` alone.
+        seed: seed of the order.
+
+    Returns:
+        Items in the datalist's order. ``"label"`` names a file, or a list of files of several annotators; items with
+        a dense mask say ``"supervision": "dense"``.
+
+    Raises:
+        UserError: the datalist is damaged (see :func:`~common.data.datalist.load_datalist`), a share is out of its
+            range or both are over 1 together, an item that is to bring a dense mask has none, or ``annotators`` is
+            unknown.
+    """
+    if annotators not in ("all", "first"):
+        raise UserError(f"--annotators: must be 'all' or 'first', got {annotators!r}")
+    for key, share in (("labelled_share", labelled_share), ("dense_share", dense_share)):
+        if not 0 <= share <= 1:
+            raise UserError(f"--{key}: must be a number from 0 to 1, got {share}")
+    if not _ALMOST < labelled_share + dense_share <= 1 + _ALMOST:
+        raise UserError(
+            f"--labelled_share {labelled_share} and --dense_share {dense_share}: together they must be over 0 and at "
+            "most 1"
+        )
+    items = load_datalist(datalist, "training")
+    order = _patients_in_order(items, seed)
+    scribbled = _count(labelled_share, len(order))
+    dense = set(order[scribbled : scribbled + _count(dense_share, len(order))])
+    annotated = set(order[:scribbled]) | dense
+    chosen = []
+    for item in items:
+        if _patient(item) not in annotated:
+            continue
+        if _patient(item) in dense:
+            chosen.append(_with_dense_mask(item, datalist))
+        elif annotators == "first" and isinstance(item["label"], list):
+            chosen.append(item | {"label": item["label"][0]})
+        else:
+            chosen.append(item)
+    return chosen
+
+
+def mask_items(
+    training: Sequence[Mapping[str, Any]], datalist: str | os.PathLike[str], *, share: float = 1.0, seed: int = 0
+) -> list[dict[str, Any]]:
+    """The unpaired dense masks of a run: a share of the datalist's, or none beside training items of other data.
+
+    A caller may replace a bundle's training items by a list of its own, as MONAI Label does. The datalist's masks then
+    belong to other data and are left out; the default phantom is not even made.
+
+    Args:
+        training: the items that the bundle trains on.
+        datalist: the JSON file that the bundle names.
+        share: share of the patients whose masks are used, over 0 and at most 1.
+        seed: seed of the order in which patients are taken.
+
+    Raises:
+        UserError: the datalist is damaged, or the share is out of its range.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"--mask_share: must be over 0 and at most 1, got {share}; for none use --adversary false")
+    if not _are_own(training, datalist):
+        return []
+    return keep_share(load_datalist(datalist, "unpaired_masks", required=False), share, seed=seed)
+
+
+def unlabelled_items(
+    training: Sequence[Mapping[str, Any]], datalist: str | os.PathLike[str], *, use: bool = True
+) -> list[dict[str, Any]]:
+    """The images without annotation that a run trains on.
+
+    Args:
+        training: the items that the bundle trains on.
+        datalist: the JSON file that the bundle names.
+        use: False for the images of ``training`` alone.
+
+    Returns:
+        The datalist's section ``"unlabelled"``; where it is empty, all images of ``"training"``, of which ``training``
+        may be a share. The images of ``training`` themselves if ``use`` is False or they belong to other data.
+
+    Raises:
+        UserError: the datalist is damaged.
+    """
+    if not use or not _are_own(training, datalist):
+        return _images_alone(training)
+    items = load_datalist(datalist, "unlabelled", required=False)
+    return items or _images_alone(load_datalist(datalist, "training"))
+
+
+def keep_share(items: Sequence[Mapping[str, Any]], share: float, *, seed: int) -> list[dict[str, Any]]:
+    """Keep a share of the items by whole patients: the first of an order that the seed alone determines.
+
+    Args:
+        items: datalist items; those without ``"patient"`` count as a patient of their own.
+        share: share of the patients, 0 to 1; over 0 at least one patient is kept.
+        seed: seed of the order.
+
+    Returns:
+        The items of round(share · patients) patients, in their given order.
+    """
+    order = _patients_in_order(items, seed)
+    kept = set(order[: _count(share, len(order))])
+    return [dict(item) for item in items if _patient(item) in kept]
+
+
+def _patients_in_order(items: Sequence[Mapping[str, Any]], seed: int) -> list[str]:
+    patients = sorted({_patient(item) for item in items})
+    return [patients[index] for index in np.random.default_rng(seed).permutation(len(patients))]
+
+
+def _count(share: float, patients: int) -> int:
+    return max(1, math.floor(share * patients + 0.5)) if share > 0 else 0
+
+
+def _with_dense_mask(item: dict[str, Any], datalist: str | os.PathLike[str]) -> dict[str, Any]:
+    if item.get("supervision") == "dense":
+        return item
+    if "dense_label" not in item:
+        name = item.get("case") or item["image"]
+        raise UserError(f'{datalist}: {name} has no "dense_label", which --dense_share needs; add the path of its mask')
+    return item | {"label": item["dense_label"], "supervision": "dense"}
+
+
+def _images_alone(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: item[key] for key in ("image", "case", "patient") if key in item} for item in items]
+
+
+def _are_own(training: Sequence[Mapping[str, Any]], datalist: str | os.PathLike[str]) -> bool:
+    """Whether the items are the datalist's own training items, or some of them."""
+    path = Path(datalist)
+    if not training or (not path.exists() and path.parent.resolve() == default_phantom_dir().resolve()):
+        return False
+    own = {os.path.realpath(item["image"]) for item in load_datalist(datalist, "training", required=False)}
+    return {os.path.realpath(item["image"]) for item in training} <= own
+
+
+def _patient(item: Mapping[str, Any]) -> str:
+    label = item.get("label")
+    return str(item.get("patient") or item.get("case") or item.get("image") or label)

@@ -1,0 +1,130 @@
+"""Preprocessed volumes kept on disk, so that a second start on the same files does not resample them again."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import os
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.transforms import Transform, reset_ops_id
+from monai.utils import TraceKeys
+
+from ..files import atomic_file, writable_folder
+from .datalist import files_of
+
+__all__ = ["CachedTransform"]
+
+logger = logging.getLogger(__name__)
+
+# what MONAI's image metadata are made of; everything else in a cached file is refused on reading
+_SAFE_TYPES = [
+    TraceKeys,
+    np.ndarray,
+    np.dtype,
+    np._core.multiarray._reconstruct,
+    *{type(np.dtype(name)) for name in ("bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "S1")},
+]
+
+
+class CachedTransform(Transform):
+    """Deterministic transforms of datalist items, whose results are kept in files and read back the next time.
+
+    A result is found again by the paths of the item's files and everything that the transforms consist of: their
+    classes, parameters and, for this package's own, their source. A file that changed since (its size or time)
+    replaces the older result. Files are written whole or not at all and read with ``weights_only=True``; one that
+    cannot be read is made again.
+
+    Args:
+        transform: deterministic transforms of a datalist item; the results hold tensors, numbers, texts and lists.
+        cache_dir: folder of the files, shared by runs of any settings; empty or None for no cache.
+
+    Raises:
+        UserError: if the folder cannot be written to.
+    """
+
+    def __init__(self, transform: Callable[[dict[str, Any]], dict[str, Any]], cache_dir: str | None) -> None:
+        self.transform = transform
+        self.folder = Path(writable_folder(cache_dir)) if cache_dir else None
+        self._settings = _digest([monai.__version__, torch.__version__, np.__version__, transform])
+
+    def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the transformed item, from its file where there is one."""
+        if self.folder is None:
+            return self.transform(dict(item))
+        name = f"{_digest([self._settings, item])}-"
+        path = self.folder / f"{name}{_digest(_stamps(files_of(item)))}.pt"
+        if path.is_file():
+            try:
+                with torch.serialization.safe_globals(_SAFE_TYPES):
+                    return torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:
+                logger.warning("%s: cannot be read (%s), preparing its volume again", path, type(error).__name__)
+        result = self.transform(dict(item))
+        reset_ops_id(result)
+        with atomic_file(path) as temporary:
+            torch.save(result, temporary)
+        for outdated in set(self.folder.glob(f"{name}*.pt")) - {path}:
+            with suppress(OSError):
+                outdated.unlink()
+        return result
+
+
+def _stamps(files: Iterable[str]) -> list[Any]:
+    """Size and time of each file; of a folder, those of all its files."""
+    stamps: list[Any] = []
+    for file in files:
+        within = sorted(Path(file).rglob("*")) if os.path.isdir(file) else [Path(file)]
+        for path in within:
+            with suppress(OSError):
+                status = path.stat()
+                stamps.append([path.name, status.st_size, status.st_mtime_ns])
+    return stamps
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256("\n".join(_described(value, set())).encode()).hexdigest()[:32]
+
+
+def _described(value: Any, seen: set[int]) -> Iterator[str]:
+    """Lines that tell any two settings apart and are the same in every process."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes, Enum, torch.dtype, np.dtype, type)):
+        yield repr(value)
+    elif isinstance(value, (np.random.RandomState, np.random.Generator, torch.Generator)):
+        yield "generator"
+    elif isinstance(value, (np.ndarray, torch.Tensor)):
+        yield repr(np.asarray(value).tolist())
+    elif id(value) in seen:
+        yield "seen"
+    elif isinstance(value, Mapping):
+        yield "{"
+        for key in sorted(value, key=str):
+            yield str(key)
+            yield from _described(value[key], {*seen, id(value)})
+        yield "}"
+    elif isinstance(value, (list, tuple)):
+        yield "["
+        for element in value:
+            yield from _described(element, {*seen, id(value)})
+        yield "]"
+    elif isinstance(value, (set, frozenset)):
+        yield repr(sorted(map(repr, value)))
+    elif isinstance(value, types.FunctionType):
+        closure = [cell.cell_contents for cell in value.__closure__ or ()]
+        yield f"{value.__module__}.{value.__qualname__} {value.__code__.co_code.hex()} {value.__code__.co_consts!r}"
+        yield from _described([value.__defaults__, value.__kwdefaults__, closure], {*seen, id(value)})
+    else:
+        kind = type(value)
+        yield f"{kind.__module__}.{kind.__qualname__}"
+        if kind.__module__.split(".")[0] == __name__.split(".")[0]:
+            yield inspect.getsource(inspect.getmodule(kind) or kind)
+        yield from _described(getattr(value, "__dict__", {}), {*seen, id(value)})

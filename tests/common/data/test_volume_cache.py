@@ -1,0 +1,165 @@
+"""Preprocessed volumes on disk: found again, made again when a file or a setting changes, never half written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd, Lambdad, LoadImaged, ScaleIntensityd, Spacingd
+
+from common.data.volume_cache import CachedTransform
+from common.errors import UserError
+from common.transforms.orient_slices import OrientSlicesd
+
+
+class Counting:
+    """Transforms that count their calls."""
+
+    def __init__(self, *transforms: Any) -> None:
+        self.transform = Compose(list(transforms))
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        Counting.calls += 1
+        return self.transform(item)
+
+
+@pytest.fixture(autouse=True)
+def _from_zero() -> None:
+    Counting.calls = 0
+
+
+def write(path: Path, seed: int = 0) -> None:
+    voxels = np.random.default_rng(seed).integers(0, 900, (9, 4, 8)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, np.diag([1.5, 8.0, 1.2, 1.0])), path)
+
+
+@pytest.fixture
+def item(tmp_path: Path) -> dict[str, Any]:
+    write(tmp_path / "image.nii.gz")
+    return {"image": str(tmp_path / "image.nii.gz"), "case": "a"}
+
+
+def pipeline(pixdim: float = 2.0, **options: Any) -> Counting:
+    return Counting(
+        LoadImaged("image", ensure_channel_first=True),
+        OrientSlicesd("image"),
+        Spacingd("image", pixdim=(pixdim, pixdim, -1)),
+        ScaleIntensityd("image", **options),
+    )
+
+
+def test_the_second_time_is_read_from_disk(item: dict[str, Any], tmp_path: Path) -> None:
+    first = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)
+    again = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)
+    assert Counting.calls == 1
+    assert isinstance(again["image"], MetaTensor)
+    assert torch.equal(first["image"], again["image"])
+    assert torch.equal(first["image"].affine, again["image"].affine)
+    assert again["case"] == "a"
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".pt"]
+
+
+def test_what_was_read_back_can_be_inverted(item: dict[str, Any], tmp_path: Path) -> None:
+    transform = pipeline().transform
+    CachedTransform(transform, str(tmp_path / "cache"))(item)
+    fresh = pipeline().transform
+    read = CachedTransform(fresh, str(tmp_path / "cache"))(item)
+    read["pred"] = MetaTensor(read["image"].as_tensor(), meta=read["image"].meta)
+    back = Invertd("pred", transform=fresh, orig_keys="image", nearest_interp=False)(read)["pred"]
+    assert back.shape[1:] == (9, 4, 8)
+    np.testing.assert_allclose(back.affine, np.diag([1.5, 8.0, 1.2, 1.0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("changed", [pipeline(pixdim=2.5), pipeline(minv=-1.0), Counting(LoadImaged("image"))])
+def test_other_settings_are_prepared_apart(item: dict[str, Any], tmp_path: Path, changed: Counting) -> None:
+    CachedTransform(pipeline(), str(tmp_path / "cache"))(item)
+    CachedTransform(changed, str(tmp_path / "cache"))(item)
+    assert Counting.calls == 2
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_functions_are_told_apart_by_what_they_do(item: dict[str, Any], tmp_path: Path) -> None:
+    def added(number: int) -> Counting:
+        return Counting(LoadImaged("image"), Lambdad("image", lambda image: image + number))
+
+    results = [CachedTransform(added(n), str(tmp_path / "cache"))(item)["image"].min() for n in (1, 2, 1)]
+    assert Counting.calls == 2
+    assert results[1] == results[0] + 1 == results[2] + 1
+
+
+def test_a_changed_file_replaces_its_result(item: dict[str, Any], tmp_path: Path) -> None:
+    before = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)["image"]
+    write(Path(item["image"]), seed=1)
+    os.utime(item["image"], ns=(1, 1))
+    after = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)["image"]
+    assert Counting.calls == 2
+    assert not torch.equal(before, after)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_changed_slice_of_a_series_counts(item: dict[str, Any], tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "1.dcm").write_bytes(b"one")
+
+    def sizes(given: dict[str, Any]) -> dict[str, Any]:
+        Counting.calls += 1
+        return {"sizes": [path.stat().st_size for path in Path(given["image"]).iterdir()]}
+
+    folder = {"image": str(series)}
+    assert CachedTransform(sizes, str(tmp_path / "cache"))(folder) == {"sizes": [3]}
+    (series / "1.dcm").write_bytes(b"other")
+    assert CachedTransform(sizes, str(tmp_path / "cache"))(folder) == {"sizes": [5]}
+    assert CachedTransform(sizes, str(tmp_path / "cache"))(folder) == {"sizes": [5]}
+    assert Counting.calls == 2
+
+
+def test_damaged_and_unsafe_files_are_made_again(item: dict[str, Any], tmp_path: Path) -> None:
+    expected = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)["image"]
+    (path,) = (tmp_path / "cache").iterdir()
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", None):
+        if content is None:
+            torch.save({"image": Path("anything")}, path)  # a type that weights_only refuses
+        else:
+            path.write_bytes(content)
+        again = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)["image"]
+        assert torch.equal(again, expected)
+    assert Counting.calls == 4
+
+
+def test_another_process_finds_it(item: dict[str, Any], tmp_path: Path) -> None:
+    program = (
+        "import sys; from monai.transforms import Compose, LoadImaged, Spacingd\n"
+        "from common.data.volume_cache import CachedTransform\n"
+        "from common.transforms.orient_slices import OrientSlicesd\n"
+        "pipeline = Compose([LoadImaged('image', ensure_channel_first=True), OrientSlicesd('image'),"
+        " Spacingd('image', pixdim=(2.0, 2.0, -1))])\n"
+        "CachedTransform(pipeline, sys.argv[1])({'image': sys.argv[2]})\n"
+    )
+    names = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program, tmp_path / "cache", item["image"]], check=True, timeout=60)
+        names.append(sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "cache").iterdir()))
+    assert names[0] == names[1]
+
+
+def test_no_cache(item: dict[str, Any], tmp_path: Path) -> None:
+    for _ in range(2):
+        CachedTransform(pipeline(), "")(item)
+    assert Counting.calls == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.nii.gz"]
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/cache: cannot write there"):
+        CachedTransform(pipeline(), str(tmp_path / "file" / "cache"))
