@@ -7,7 +7,7 @@ import os
 import torch
 import torch.distributed as dist
 
-__all__ = ["distributed", "join_process_group", "leave_process_group", "local_device"]
+__all__ = ["distributed", "join_process_group", "leave_process_group", "local_device", "placed"]
 
 
 def local_device() -> torch.device:
@@ -33,9 +33,22 @@ def leave_process_group() -> None:
     dist.destroy_process_group()
 
 
+def placed(network: torch.nn.Module, device: torch.device | str, *, compile: bool = False) -> torch.nn.Module:
+    """Move a network to the device, channels last.
+
+    Args:
+        network: the network.
+        device: the device.
+        compile: have ``torch.compile`` translate it at its first call. The names of its weights stay as they are.
+    """
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compile:
+        network.compile()
+    return network
+
+
 def distributed(network: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
     """Move a network to the device and wrap it so that gradients are averaged over the processes."""
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return torch.nn.parallel.DistributedDataParallel(
-        network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        placed(network, device), device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )

@@ -27,7 +27,7 @@ from .datalist_writer import FILE_KEYS, write_datalist
 from .phantom import DATALIST as PHANTOM_DATALIST
 from .phantom import default_phantom_dir, ensure_phantom
 
-__all__ = ["datalist_info", "files_of", "load_datalist", "write_datalist"]
+__all__ = ["datalist_info", "files_of", "load_datalist", "of_fold", "write_datalist"]
 
 _REQUIRED_KEYS = {"unpaired_masks": ("label",), "unlabelled": ("image",)}
 
@@ -66,6 +66,16 @@ def files_of(item: Mapping[str, Any]) -> list[str]:
     """The files that a datalist item names."""
     values = [item[key] for key in FILE_KEYS if key in item]
     return [file for value in values for file in (value if isinstance(value, list) else [value])]
+
+
+def of_fold(dataset_dir: str | os.PathLike[str], fold: int) -> str:
+    """The datalist of a cross-validation's fold.
+
+    Args:
+        dataset_dir: folder of the datalists.
+        fold: 1, 2, ... for ``datalist_fold<fold>.json``; 0 for ``datalist.json``.
+    """
+    return os.path.join(dataset_dir, f"datalist_fold{fold}.json" if fold else "datalist.json")
 
 
 def datalist_info(datalist: str | os.PathLike[str]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class SliceDataset(Dataset):
         keys: what to keep, of ``"image"`` and ``"label"``.
         ignore_index: label value of pixels without annotation: slices of nothing else are left out, and channels that
             an item lacks are filled with it. None keeps every slice.
+        keep_unannotated: keep slices without annotation all the same.
 
     Raises:
         UserError: if the data are empty, a volume cannot be prepared, sizes differ, or no slice is annotated.
@@ -47,6 +48,7 @@ class SliceDataset(Dataset):
         *,
         keys: Sequence[str] = ("image", "label"),
         ignore_index: int | None = None,
+        keep_unannotated: bool = False,
     ) -> None:
         self.data = list(data)
         self.keys = tuple(keys)
@@ -58,7 +60,7 @@ class SliceDataset(Dataset):
             if ignore_index is not None and channels > 1 and "label" in slices:
                 first = annotators if _is_dense(item) else 0
                 slices["label"] = _spread(slices["label"], first, channels, ignore_index)
-            keep = self._annotated(slices, ignore_index)
+            keep = self._annotated(slices, None if keep_unannotated else ignore_index)
             case = str(item.get("case") or item.get(self.keys[0]))
             self.cases += [f"{case}, slice {int(z)}" for z in keep]
             for key in self.keys:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.utils import CommonKeys
 
-from ..transforms.batch_augmentation import BatchAugmentation
+__all__ = ["Augmentation", "AugmentingPrepareBatch"]
 
-__all__ = ["AugmentingPrepareBatch"]
+Augmentation = Callable[
+    [torch.Tensor | None, torch.Tensor | None], tuple[torch.Tensor | None, torch.Tensor | None]
+]
 
 
 class AugmentingPrepareBatch:
     """Move a batch of slices to the device and augment it there, for MONAI's trainers.
 
     Args:
-        augmentation: applied to image and label together; None for none.
+        augmentation: takes and returns image and label together; None for none.
+        image_in_target: make the target ``{"label", "image"}``, for losses that look at the image.
     """
 
-    def __init__(self, augmentation: BatchAugmentation | None = None) -> None:
+    def __init__(self, augmentation: Augmentation | None = None, *, image_in_target: bool = False) -> None:
         self.augmentation = augmentation
+        self.image_in_target = image_in_target
 
     def __call__(
         self,
@@ -28,7 +33,7 @@ class AugmentingPrepareBatch:
         device: torch.device | str | None = None,
         non_blocking: bool = False,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor | None, Any]:
         """Return ``image`` ``[B, C, H, W]`` in the channels-last layout and ``label`` ``[B, A, H, W]``.
 
         A key that the batch lacks gives None.
@@ -41,4 +46,6 @@ class AugmentingPrepareBatch:
             image, label = self.augmentation(image, label)
         if image is not None:
             image = image.contiguous(memory_format=torch.channels_last)
+        if self.image_in_target:
+            return image, {CommonKeys.LABEL: label, CommonKeys.IMAGE: image}
         return image, label

@@ -7,7 +7,10 @@ from monai.networks.blocks import Convolution
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNormAct", "NearestUpConv", "TwoConv", "initialise_he"]
+__all__ = ["LEAKY_RELU", "ConvNormAct", "NearestUpConv", "TwoConv", "initialise_he"]
+
+# in place: one map less to keep for the backward pass of every layer
+LEAKY_RELU = ("leakyrelu", {"negative_slope": 0.01, "inplace": True})
 
 
 class ConvNormAct(Convolution):

@@ -57,6 +57,7 @@ class NormalizeIntensitiesd(MapTransform):
     Args:
         keys: images ``[C, H, W, D]`` of any intensity range.
         method: one of the table.
+        per_slice: take the figures over each slice (the last axis) by itself.
         eps: a b up to this value counts as zero.
         allow_missing_keys: skip absent keys.
 
@@ -69,6 +70,7 @@ class NormalizeIntensitiesd(MapTransform):
         keys: KeysCollection,
         *,
         method: str = "median_iqr",
+        per_slice: bool = False,
         eps: float = 1e-8,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -76,6 +78,7 @@ class NormalizeIntensitiesd(MapTransform):
         if method not in _METHODS:
             raise UserError(f"--normalisation: must be one of {list(_METHODS)}, got {method!r}")
         self.method = method
+        self.per_slice = per_slice
         self.eps = eps
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -90,6 +93,9 @@ class NormalizeIntensitiesd(MapTransform):
         if not np.isfinite(values).all():
             name = getattr(image, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, f"the item's {key!r}")
             raise UserError(f"{name} holds NaN or infinite values: replace them before training or inference")
-        shift, scales = _METHODS[self.method](values)
-        scale = next(scale for scale in (*scales, 1.0) if scale > self.eps)
-        return convert_to_dst_type((values - shift) / scale, image, dtype=np.float32)[0]
+        parts = np.moveaxis(values, -1, 0) if self.per_slice else [values]
+        for part in parts:
+            shift, scales = _METHODS[self.method](part)
+            part -= shift
+            part /= next(scale for scale in (*scales, 1.0) if scale > self.eps)
+        return convert_to_dst_type(values, image, dtype=np.float32)[0]
