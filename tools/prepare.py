@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from common.data.acdc import build_acdc_datalist
+from common.data.chaos import build_chaos_datalist
 from common.data.checks import check_items
 from common.data.datalist_writer import write_datalist
+from common.data.lvsc import build_lvsc_datalist
+from common.data.ppss import build_ppss_datalist
 from common.errors import UserError
 
 _KIND_OF_SECTION = {
@@ -19,35 +23,90 @@ _KIND_OF_SECTION = {
 }
 
 
+class _DataSet(NamedTuple):
+    """How a data set is prepared: its options beside source and output, the default split, and what is counted."""
+
+    build: Callable[..., dict[str, Any]]
+    options: tuple[str, ...]
+    split: str = "maag"
+    counted: tuple[str, str] = ("volumes", "patients")
+
+
+_DATA_SETS = {
+    "acdc": _DataSet(
+        lambda source, output, scribbles, split: build_acdc_datalist(source, scribbles, split),
+        ("scribbles", "split"),
+        split="maag_split0",
+    ),
+    "lvsc": _DataSet(build_lvsc_datalist, ("form", "seed")),
+    "chaos_t1": _DataSet(
+        lambda source, output, **options: build_chaos_datalist(source, output, sequence="t1", **options),
+        ("split", "form", "seed"),
+    ),
+    "chaos_t2": _DataSet(
+        lambda source, output, **options: build_chaos_datalist(source, output, sequence="t2", **options),
+        ("split", "form", "seed"),
+    ),
+    "ppss": _DataSet(build_ppss_datalist, ("form", "seed"), counted=("pictures", "cameras")),
+}
+
+
 def main(
-    dataset: str, *, source: str, scribbles: str, output: str, split: str = "maag_split0", check: bool = False
+    dataset: str,
+    *,
+    source: str,
+    output: str,
+    scribbles: str | None = None,
+    split: str | None = None,
+    form: str | None = None,
+    seed: int = 0,
+    check: bool = False,
 ) -> None:
-    """Write <output>/datalist.json for a data set and print what it holds; no image is copied or changed.
+    """Write <output>/datalist.json for a data set and print what it holds.
+
+    No image of acdc is copied or changed. The images and masks of the other data sets cannot be read as they are
+    published; they are written to the output folder as NIfTI (ppss: PNG), with scribbles drawn from the masks.
 
     Args:
-        dataset: the data set; acdc.
-        source: the folder of the official download that holds training/, or that folder itself.
-        scribbles: the folder of the scribble files.
-        output: the folder that gets datalist.json; an earlier one is replaced.
-        split: maag_split0 (the published one; needs all 100 patients), half35 or all64 (of 80 patients).
-        check: true also reads every listed file and stops at the first faulty one, before anything is written.
+        dataset: the data set; acdc, lvsc, chaos_t1 (in-phase), chaos_t2 or ppss.
+        source: the folder of the official download.
+        output: the folder that gets datalist.json and the written files; earlier ones are replaced.
+        scribbles: acdc: the folder of the scribble files; it must be given.
+        split: acdc: maag_split0 (the default, the published one; needs all 100 patients), half35 or all64 (of 80
+            patients). chaos_t1, chaos_t2: maag (the default: 70/15/15, drawn with the seed) or attenscribble_fold1.
+        form: how scribbles are drawn. lvsc: diag (the default), four, king or v2. chaos_t1, chaos_t2, ppss: skeleton
+            (the default), thick or hull (the default of attenscribble_fold1).
+        seed: seed of drawn splits and scribbles.
+        check: acdc: true also reads every listed file and stops at the first faulty one, before anything is written.
+            What is written for the other data sets is checked in any case.
 
     Raises:
-        UserError: the data set or split is unknown, or files are missing or faulty.
+        UserError: the data set or an option is unknown, or files are missing or faulty.
     """
-    if dataset != "acdc":
-        raise UserError(f'unknown data set "{dataset}"; the known one is acdc')
-    content = build_acdc_datalist(source, scribbles, split)
+    if dataset not in _DATA_SETS:
+        raise UserError(f'unknown data set "{dataset}"; the known ones are {", ".join(_DATA_SETS)}')
+    known = _DATA_SETS[dataset]
+    given = {key: value for key, value in (("scribbles", scribbles), ("split", split), ("form", form)) if value}
+    foreign = [key for key in given if key not in known.options]
+    if foreign:
+        allowed = ", ".join(f"--{key}" for key in known.options)
+        raise UserError(f"{dataset} has no --{foreign[0]}; its options are --source, --output, {allowed}")
+    if dataset == "acdc" and scribbles is None:
+        raise UserError("acdc needs --scribbles, the folder of the *_scribble.nii.gz files")
+    if type(seed) is not int or seed < 0:
+        raise UserError(f"--seed is {seed!r}; give a number from 0 on")
+    options = {"split": known.split, "seed": seed} | given
+    content = known.build(source, output, **{key: options[key] for key in known.options if key in options})
     if check:
         for section, kind in _KIND_OF_SECTION.items():
             check_items(content[section], num_classes=content["num_classes"], kind=kind)
     path = os.path.join(os.path.abspath(output), "datalist.json")
     write_datalist(path, content)
-    print(f"{path}: split {split}")
+    how = f"split {options['split']}" + (f", seed {seed}" if "seed" in known.options else "")
+    print(f"{path}: {how}")
     for section in _KIND_OF_SECTION:
-        print(f"  {section}: {_count(content[section])}")
+        print(f"  {section}: {_count(content[section], *known.counted)}")
 
 
-def _count(items: list[dict[str, Any]]) -> str:
-    patients = len({item["patient"] for item in items})
-    return f"{len(items)} volumes of {patients} patients"
+def _count(items: list[dict[str, Any]], things: str, groups: str) -> str:
+    return f"{len(items)} {things} of {len({item['patient'] for item in items})} {groups}"

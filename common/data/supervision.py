@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .datalist import load_datalist
+from .datalist import datalist_info, load_datalist
 from .phantom import default_phantom_dir
 
 __all__ = ["keep_share", "mask_items", "training_items", "unlabelled_items"]
@@ -22,6 +22,7 @@ _ALMOST = 1e-9
 def training_items(
     datalist: str | os.PathLike[str],
     *,
+    num_classes: int | None = None,
     labelled_share: float = 1.0,
     dense_share: float = 0.0,
     annotators: str = "all",
@@ -36,6 +37,7 @@ def training_items(
 
     Args:
         datalist: the JSON file.
+        num_classes: number of classes that the run is set to; None leaves the datalist's unchecked.
         labelled_share: share of the patients with scribbles, 0 to 1; over 0 it keeps at least one.
         dense_share: share of the patients with dense masks, 0 to 1; over 0 it takes at least one.
         annotators: ``"all"`` label files of an image that has several, or the ``"first"`` alone.
@@ -46,7 +48,8 @@ def training_items(
         a dense mask say ``"supervision": "dense"``.
 
     Raises:
-        UserError: the datalist is damaged (see :func:`~common.data.datalist.load_datalist`), a share is out of its
+        UserError: the datalist is damaged (see :func:`~common.data.datalist.load_datalist`) or of another number of
+            classes, a share is out of its
             range or both are over 1 together, an item that is to bring a dense mask has none, or ``annotators`` is
             unknown.
     """
@@ -61,6 +64,11 @@ def training_items(
             "most 1"
         )
     items = load_datalist(datalist, "training")
+    if num_classes is not None and datalist_info(datalist)["num_classes"] != num_classes:
+        found = datalist_info(datalist)["num_classes"]
+        raise UserError(
+            f"{datalist}: has {found} classes where --num_classes is {num_classes}; set --num_classes {found}"
+        )
     order = _patients_in_order(items, seed)
     scribbled = _count(labelled_share, len(order))
     dense = set(order[scribbled : scribbled + _count(dense_share, len(order))])

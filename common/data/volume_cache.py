@@ -32,7 +32,10 @@ _SAFE_TYPES = [
     np.ndarray,
     np.dtype,
     np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    *{type(np.dtype(name)) for name in ("bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "S1")},
+    *{
+        type(np.dtype(name))
+        for name in ("bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "S1")
+    },
 ]
 
 

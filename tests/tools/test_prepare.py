@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from common.data.acdc import SECTIONS, load_splits
-from common.data.datalist import load_datalist
+from common.data.datalist import datalist_info, load_datalist
 from common.errors import UserError
 from tools.prepare import main
 
@@ -96,8 +97,74 @@ def test_faulty_files_are_found_before_anything_is_written(download: Path, tmp_p
 
 
 def test_unknown_data_set(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'^unknown data set "mnist"; the known one is acdc$'):
+    known = "acdc, lvsc, chaos_t1, chaos_t2, ppss"
+    with pytest.raises(UserError, match=rf'^unknown data set "mnist"; the known ones are {known}$'):
         main("mnist", source=str(tmp_path), scribbles=str(tmp_path), output=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "training", "unlabelled", "others"),
+    [
+        ("lvsc", "2 volumes of 1 patients", "1 volumes of 1 patients", "2 volumes of 1 patients"),
+        ("chaos_t1", "1 volumes of 1 patients", "1 volumes of 1 patients", "1 volumes of 1 patients"),
+        ("chaos_t2", "1 volumes of 1 patients", "1 volumes of 1 patients", "1 volumes of 1 patients"),
+        ("ppss", "4 pictures of 2 cameras", "4 pictures of 2 cameras", "2 pictures of 1 cameras"),
+    ],
+)
+def test_data_sets_with_drawn_scribbles(
+    dataset: str,
+    training: str,
+    unlabelled: str,
+    others: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree = request.getfixturevalue(f"{dataset.partition('_')[0]}_tree")
+    main(dataset, source=str(tree), output=str(tmp_path / "out"), seed=4, check=True)
+    path = tmp_path / "out" / "datalist.json"
+    assert capsys.readouterr().out == (
+        f"{path}: split maag, seed 4\n"
+        f"  training: {training}\n"
+        f"  unpaired_masks: {others}\n"
+        f"  unlabelled: {unlabelled}\n"
+        f"  validation: {others}\n"
+        f"  test: {training if dataset == 'ppss' else others}\n"
+    )
+    content = json.loads(path.read_text())
+    assert list(content)[:2] == ["name", "description"]
+    assert datalist_info(path)["num_classes"] == len(content["class_names"])
+    assert "seed 4" in content["description"]
+    assert all(not os.path.isabs(item["image"]) for item in content["training"])
+    for section in ("training", "unpaired_masks", "unlabelled", "validation", "test"):
+        assert len(load_datalist(path, section)) == len(content[section])
+    assert not [file for file in path.parent.rglob(".*") if file.is_file()]  # no temporary file is left
+
+
+def test_forms_of_scribbles(chaos_tree: Path, lvsc_tree: Path, tmp_path: Path) -> None:
+    main("chaos_t1", source=str(chaos_tree), output=str(tmp_path / "chaos"), form="thick")
+    assert "skeletons (thick)" in json.loads((tmp_path / "chaos" / "datalist.json").read_text())["description"]
+    main("lvsc", source=str(lvsc_tree), output=str(tmp_path / "lvsc"), form="king")
+    assert "random walks (king)" in json.loads((tmp_path / "lvsc" / "datalist.json").read_text())["description"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "message"),
+    [
+        ("acdc", {}, "acdc needs --scribbles, the folder of the *_scribble.nii.gz files"),
+        ("acdc", {"form": "diag"}, "acdc has no --form; its options are --source, --output, --scribbles, --split"),
+        ("lvsc", {"scribbles": "x"}, "lvsc has no --scribbles; its options are --source, --output, --form, --seed"),
+        ("ppss", {"split": "maag"}, "ppss has no --split; its options are --source, --output, --form, --seed"),
+        ("lvsc", {"seed": -1}, "--seed is -1; give a number from 0 on"),
+        ("lvsc", {"seed": "x"}, "--seed is 'x'; give a number from 0 on"),
+        ("lvsc", {"form": "x"}, 'unknown form "x" of LVSC scribbles; choose one of diag, four, king, v2'),
+        ("chaos_t2", {"split": "x"}, 'unknown CHAOS split "x"; choose one of maag, attenscribble_fold1'),
+    ],
+)
+def test_options_that_do_not_fit(dataset: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        main(dataset, source=str(tmp_path), output=str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line(download: Path, tmp_path: Path) -> None:

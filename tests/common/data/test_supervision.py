@@ -69,7 +69,7 @@ def test_dense_masks_that_are_missing_are_named(toy: Path) -> None:
     for item in content["training"]:
         del item["dense_label"]
     put(toy, **content)
-    with pytest.raises(UserError, match='list.json: 0a has no "dense_label", which --dense_share needs'):
+    with pytest.raises(UserError, match=r'list\.json: 0a has no "dense_label", which --dense_share needs'):
         training_items(toy, labelled_share=0, dense_share=1)
     for item in content["training"]:
         item["supervision"] = "dense"
