@@ -73,7 +73,9 @@ def main(
         output: the folder that gets datalist.json and the written files; earlier ones are replaced.
         scribbles: acdc: the folder of the scribble files; it must be given.
         split: acdc: maag_split0 (the default, the published one; needs all 100 patients), half35 or all64 (of 80
-            patients). chaos_t1, chaos_t2: maag (the default: 70/15/15, drawn with the seed) or attenscribble_fold1.
+            patients), fold1 to fold5 of DMPLS's cross-validation (100 patients), which go to datalist_fold<k>.json, or
+            folds for all five. chaos_t1, chaos_t2: maag (the default: 70/15/15, drawn with the seed) or
+            attenscribble_fold1.
         form: how scribbles are drawn. lvsc: diag (the default), four, king or v2. chaos_t1, chaos_t2, ppss: skeleton
             (the default), thick or hull (the default of attenscribble_fold1).
         seed: seed of drawn splits and scribbles.
@@ -96,13 +98,23 @@ def main(
     if type(seed) is not int or seed < 0:
         raise UserError(f"--seed is {seed!r}; give a number from 0 on")
     options = {"split": known.split, "seed": seed} | given
+    several = dataset == "acdc" and options["split"] == "folds"
+    for name in [f"fold{number}" for number in range(1, 6)] if several else [options["split"]]:
+        _prepare(dataset, source, output, options | {"split": name}, check=check)
+
+
+def _prepare(dataset: str, source: str, output: str, options: dict[str, Any], *, check: bool) -> None:
+    known = _DATA_SETS[dataset]
     content = known.build(source, output, **{key: options[key] for key in known.options if key in options})
     if check:
         for section, kind in _KIND_OF_SECTION.items():
             check_items(content[section], num_classes=content["num_classes"], kind=kind)
-    path = os.path.join(os.path.abspath(output), "datalist.json")
+    name = (
+        f"datalist_{options['split']}.json" if dataset == "acdc" and options["split"][:4] == "fold" else "datalist.json"
+    )
+    path = os.path.join(os.path.abspath(output), name)
     write_datalist(path, content)
-    how = f"split {options['split']}" + (f", seed {seed}" if "seed" in known.options else "")
+    how = f"split {options['split']}" + (f", seed {options['seed']}" if "seed" in known.options else "")
     print(f"{path}: {how}")
     for section in _KIND_OF_SECTION:
         print(f"  {section}: {_count(content[section], *known.counted)}")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from common.data.acdc import SECTIONS, load_splits
-from common.data.datalist import datalist_info, load_datalist
+from common.data.datalist import datalist_info, load_datalist, of_fold
 from common.errors import UserError
 from tools.prepare import main
 
@@ -44,6 +44,29 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(download: Path, output: Path, split: str = "half35", *, check: bool = False) -> None:
     source, scribbles = str(download / "database"), str(download / "scribbles")
     main("acdc", source=source, scribbles=scribbles, output=str(output), split=split, check=check)
+
+
+def test_folds_go_to_files_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All 100 patients as empty files: five datalists, each patient tested once."""
+    for number in range(1, 101):
+        folder = tmp_path / "training" / f"patient{number:03d}"
+        folder.mkdir(parents=True)
+        for frame in ("01", "12"):
+            for suffix in ("", "_gt", "_scribble"):
+                (folder / f"{folder.name}_frame{frame}{suffix}.nii.gz").touch()
+    out = tmp_path / "out"
+    main("acdc", source=str(tmp_path), scribbles=str(tmp_path / "training"), output=str(out), split="folds")
+    assert sorted(path.name for path in out.iterdir()) == [f"datalist_fold{fold}.json" for fold in range(1, 6)]
+    tested: list[str] = []
+    for fold in range(1, 6):
+        patients = {item["patient"] for item in load_datalist(of_fold(str(out), fold), "test")}
+        trained = {item["patient"] for item in load_datalist(of_fold(str(out), fold), "training")}
+        assert (len(patients), len(trained)) == (20, 80)
+        assert not patients & trained
+        tested += patients
+    assert len(set(tested)) == 100
+    assert of_fold(str(out), 0) == str(out / "datalist.json")
+    assert capsys.readouterr().out.count("training: 160 volumes of 80 patients") == 5
 
 
 def test_datalist_and_counts(download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""NormalizeIntensitiesd against quartiles worked out by hand."""
+"""Intensity normalisations against figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -52,3 +52,31 @@ def test_integer_input_and_missing_key() -> None:
     out = NormalizeIntensitiesd(["image", "t2"], allow_missing_keys=True)({"image": torch.arange(5).reshape(1, 5, 1)})
     # 0..4: median 2, quartiles 1 and 3
     assert out["image"].ravel().tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("z_score", [-2 / 2**0.5, -1 / 2**0.5, 0.0, 1 / 2**0.5, 2 / 2**0.5]),  # 2..6: mean 4, variance 2
+        ("unit", [0.0, 0.25, 0.5, 0.75, 1.0]),
+        ("symmetric", [-1.0, -0.5, 0.0, 0.5, 1.0]),
+        ("maximum", [2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0]),
+    ],
+)
+def test_other_methods(method: str, expected: list[float]) -> None:
+    image = torch.arange(2, 7).reshape(1, 5, 1, 1)
+    out = NormalizeIntensitiesd("image", method=method)({"image": image})["image"]
+    np.testing.assert_allclose(np.asarray(out).ravel(), expected, atol=1e-6)
+    constant = NormalizeIntensitiesd("image", method=method)({"image": torch.zeros(1, 5, 1, 1)})["image"]
+    assert torch.equal(torch.as_tensor(constant), torch.zeros(1, 5, 1, 1))
+
+
+def test_each_slice_by_itself() -> None:
+    image = torch.stack([torch.arange(5.0), 10 * torch.arange(5.0)], -1).reshape(1, 5, 1, 2)
+    out = NormalizeIntensitiesd("image", method="unit", per_slice=True)({"image": image})["image"]
+    np.testing.assert_allclose(np.asarray(out)[0, :, 0].T, [[0, 0.25, 0.5, 0.75, 1]] * 2, atol=1e-6)
+
+
+def test_unknown_method() -> None:
+    with pytest.raises(UserError, match="--normalisation: must be one of .*'median_iqr'.*, got 'minmax'"):
+        NormalizeIntensitiesd("image", method="minmax")
