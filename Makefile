@@ -28,7 +28,7 @@ demo: env  ## Train, evaluate and predict on made-up hearts, and draw a picture:
 	$(BIN)/python -m tools demo
 
 test: env  ## Run the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -q
+	$(BIN)/python -m pytest -m "not slow and not gpu" -q --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: env  ## Run the tests that train for minutes
 	$(BIN)/python -m pytest -m "slow and not gpu" -q

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-torch.set_num_threads(2)
+# one thread each where several processes share the cores
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 ORGANS = {63: (14, 12, 9), 126: (34, 10, 5), 189: (34, 30, 5), 252: (15, 32, 5)}
 """CHAOS: the grey value of each organ, and row, column and radius of its disc."""

@@ -51,7 +51,8 @@ def test_make_test_updates_the_environment_and_runs_the_fast_tests_in_it(repo_ro
     lines = dry_run(repo_root, "test")
     installs = [line for line in lines if "pip install" in line]
     assert [line.split("install --quiet ")[1] for line in installs] == ["'torch==2.13.0'", "--editable '.[dev]'"]
-    assert lines[-1] == '.venv/bin/python -m pytest -m "not slow and not gpu" -q'
+    parallel = "--numprocesses auto --maxprocesses 4 --dist worksteal"
+    assert lines[-1] == f'.venv/bin/python -m pytest -m "not slow and not gpu" -q {parallel}'
 
 
 def test_make_test_keeps_an_environment_that_works(repo_root: Path) -> None:

@@ -78,5 +78,5 @@ def test_each_slice_by_itself() -> None:
 
 
 def test_unknown_method() -> None:
-    with pytest.raises(UserError, match="--normalisation: must be one of .*'median_iqr'.*, got 'minmax'"):
+    with pytest.raises(UserError, match=r"--normalisation: must be one of .*'median_iqr'.*, got 'minmax'"):
         NormalizeIntensitiesd("image", method="minmax")
