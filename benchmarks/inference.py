@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def measure(args: argparse.Namespace, images: str, output: str) -> dict[str, Any
         batches = [part.contiguous(memory_format=torch.channels_last) for part in patches.split(of_a_batch)]
         ways: dict[str, Callable[[], Any]] = {
             "network": bare_network(network, batches),
-            "inferer": lambda volume=volume: inferer(volume, network),
+            "inferer": partial(inferer, volume, network),
             "file to file": evaluator.run,
         }
         spent: dict[str, list[float]] = {name: [] for name in ways}

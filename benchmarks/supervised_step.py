@@ -4,8 +4,8 @@
     python benchmarks/supervised_step.py --bundle attenscribble
     python benchmarks/supervised_step.py --quick                  # small sizes, seconds: shows that it runs
 
-The trainer is built from the bundle's train.json with its own loader, augmentation and handlers, those that validate and
-save left out. ``data`` is the time to index, move and augment the batch. ``plain`` is the bare minimum for the same
+The trainer is built from the bundle's train.json with its own loader, augmentation and handlers, those that validate
+and save left out. ``data`` is the time to index, move and augment the batch. ``plain`` is the bare minimum for the same
 network and loss: tensors that are there already, forward, loss, backward, step. The two take turns, so that a busy
 machine slows both. Phantom slices; medians over the iterations after the first.
 """

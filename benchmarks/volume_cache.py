@@ -4,9 +4,9 @@
     python benchmarks/volume_cache.py                            # phantom volumes
     python benchmarks/volume_cache.py --quick                    # a few of them: shows that it runs
 
-Each start is a fresh process that builds the training slices of a bundle's train.json. ``checks`` is the reading of every
-file before. ``stacked`` is the size of the slices in memory, ``peak`` how far the process's resident memory rose while it
-built them.
+Each start is a fresh process that builds the training slices of a bundle's train.json. ``checks`` is the reading of
+every file before. ``stacked`` is the size of the slices in memory, ``peak`` how far the process's resident memory rose
+while it built them.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def main() -> None:
             process.join()
             volumes, slices, checks, seconds[name], stacked, peak = results.get()
             print(
-                f"{name:6} start: {volumes} volumes, {slices} slices, checks {checks:.1f} s, slices {seconds[name]:.1f} s, "
-                f"stacked {stacked:.0f} MiB, peak {peak:.0f} MiB"
+                f"{name:6} start: {volumes} volumes, {slices} slices, checks {checks:.1f} s, "
+                f"slices {seconds[name]:.1f} s, stacked {stacked:.0f} MiB, peak {peak:.0f} MiB"
             )
         on_disk = sum(path.stat().st_size for path in Path(folder, "cache").iterdir()) / MIB
     print(f"second / first {seconds['second'] / seconds['first']:.2f}, {on_disk:.0f} MiB on disk")

@@ -47,8 +47,16 @@ def placed(network: torch.nn.Module, device: torch.device | str, *, compile: boo
     return network
 
 
-def distributed(network: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
-    """Move a network to the device and wrap it so that gradients are averaged over the processes."""
-    return torch.nn.parallel.DistributedDataParallel(
-        placed(network, device), device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-    )
+def distributed(
+    network: torch.nn.Module, device: torch.device, *, compile: bool = False
+) -> torch.nn.parallel.DistributedDataParallel:
+    """Move a network to the device and wrap it so that gradients are averaged over the processes.
+
+    Args:
+        network: the network.
+        device: the device.
+        compile: see placed.
+    """
+    network = placed(network, device, compile=compile)
+    device_ids = [device] if device.type == "cuda" else None
+    return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids, broadcast_buffers=False)

@@ -29,16 +29,22 @@ class SliceDataset(Dataset):
     Dense masks (``"supervision": "dense"``) beside scribbles have the last channel to themselves. A channel that an
     item does not fill is not annotated, so that a loss can weigh each kind of annotation by itself and sum.
 
+    ``"complement"`` is asked for beside ``"label"`` for coarse drawings: the classes that pixels are not. An item may
+    lack either of the two, which then is not annotated.
+
+    ``"dense_label"`` may be asked for beside ``"label"``, for a method that looks at the dense masks of slices whose
+    scribbles it learns from.
+
     Args:
         data: datalist items with the file names under ``keys`` and, optionally, ``case``.
         transform: deterministic MONAI transforms that give ``[C, H, W, D]`` for each key, all of one H and W.
-        keys: what to keep, of ``"image"`` and ``"label"``.
-        ignore_index: label value of pixels without annotation: slices of nothing else are left out, and channels that
-            an item lacks are filled with it. None keeps every slice.
+        keys: what to keep, of ``"image"``, ``"label"``, ``"complement"`` and ``"dense_label"``.
+        ignore_index: label value of pixels without annotation: slices of nothing else are left out, and what an item
+            lacks is filled with it. None keeps every slice.
         keep_unannotated: keep slices without annotation all the same.
 
     Raises:
-        UserError: if the data are empty, a volume cannot be prepared, sizes differ, or no slice is annotated.
+        UserError: if an item lacks a key, a volume cannot be prepared, sizes differ, or no slice is annotated.
     """
 
     def __init__(
@@ -56,7 +62,7 @@ class SliceDataset(Dataset):
         self.cases: list[str] = []
         annotators, channels = _label_channels(self.data)
         for item in self.data:
-            slices = self._slices(item, transform)
+            slices = self._slices(item, transform, ignore_index)
             if ignore_index is not None and channels > 1 and "label" in slices:
                 first = annotators if _is_dense(item) else 0
                 slices["label"] = _spread(slices["label"], first, channels, ignore_index)
@@ -91,9 +97,15 @@ class SliceDataset(Dataset):
         batch["case"] = [self.cases[index] for index in indices]
         return batch
 
-    def _slices(self, item: dict[str, Any], transform: Callable) -> dict[str, torch.Tensor]:
+    def _slices(self, item: dict[str, Any], transform: Callable, ignore_index: int | None) -> dict[str, torch.Tensor]:
         try:
             prepared = transform(dict(item))
+            if "complement" in self.keys and ignore_index is not None:
+                for key in {"label", "complement"} - prepared.keys():
+                    prepared[key] = torch.full_like(prepared["image"][:1], ignore_index)
+            for key in self.keys:
+                if key not in prepared:
+                    raise UserError(f'{item.get("case") or item}: has no "{key}"; add the path of its file')
             volumes = {key: convert_to_tensor(prepared[key], track_meta=False) for key in self.keys}
         except UserError:
             raise
@@ -105,14 +117,17 @@ class SliceDataset(Dataset):
             volume = volumes[key].movedim(-1, 0)
             if item.get("frames") == "all":
                 volume = volume.flatten(0, 1).unsqueeze(1)
-            slices[key] = volume.to(torch.uint8 if key == "label" else torch.float32).contiguous()
+            slices[key] = volume.to(torch.float32 if key == "image" else torch.uint8).contiguous()
         return slices
 
     def _annotated(self, slices: dict[str, torch.Tensor], ignore_index: int | None) -> torch.Tensor:
         depth = slices[self.keys[0]].shape[0]
-        if ignore_index is None or "label" not in slices:
+        labels = [slices[key] for key in ("label", "complement") if key in slices]
+        if ignore_index is None or not labels:
             return torch.arange(depth)
-        return (slices["label"] != ignore_index).flatten(1).any(dim=1).nonzero()[:, 0]
+        return (
+            torch.stack([(label != ignore_index).flatten(1).any(dim=1) for label in labels]).any(dim=0).nonzero()[:, 0]
+        )
 
 
 def _label_channels(data: Sequence[dict[str, Any]]) -> tuple[int, int]:

@@ -35,9 +35,10 @@ class AttenScribbleLoss(_Loss):
             all pixels.
         crf: the CRF; None for the authors' settings, which are the defaults of GatedCRFLoss.
         attentive: the attentive similarity; None for the authors' settings, the defaults of AttentiveSimilarityLoss.
+        attention: whether the network has the self-attention that l_atn is made of, its ``self_attention``.
 
     Raises:
-        UserError: for a negative weight.
+        UserError: for a negative weight, and for ``lambda_atn`` above 0 without ``attention``.
     """
 
     def __init__(
@@ -49,11 +50,16 @@ class AttenScribbleLoss(_Loss):
         mask_q: bool = False,
         crf: GatedCRFLoss | None = None,
         attentive: AttentiveSimilarityLoss | None = None,
+        attention: bool = True,
     ) -> None:
         super().__init__()
         for name, weight in {"lambda_mcrf": lambda_mcrf, "lambda_atn": lambda_atn}.items():
             if not weight >= 0:
                 raise UserError(f"{name} must not be negative, got {weight}")
+        if lambda_atn > 0 and not attention:
+            raise UserError(
+                f"lambda_atn must be 0 with self_attention false: its term is made of the attention, got {lambda_atn}"
+            )
         self.num_classes = num_classes
         self.lambda_mcrf = lambda_mcrf
         self.lambda_atn = lambda_atn
@@ -72,7 +78,9 @@ class AttenScribbleLoss(_Loss):
             input: what SelfAttentionUNet returns in train mode, see AttentiveSimilarityLoss; the logits
                 ``[B, C, H, W]`` alone if ``lambda_atn`` is 0.
             target: ``label``: index map ``[B, 1, H, W]``, and ``image``: what the network saw, ``[B, channels, H, W]``,
-                of range 0 .. 1 for the CRF's default kernel; the index map alone if ``lambda_mcrf`` is 0.
+                of range 0 .. 1 for the CRF's default kernel; the index map alone if ``lambda_mcrf`` is 0. The maps of
+                several annotators are ``[B, A, H, W]``: their l_seg are summed, and a pixel that any of them annotated
+                counts as annotated.
 
         Returns:
             scalar, at least 0.
@@ -105,5 +113,5 @@ class AttenScribbleLoss(_Loss):
         return total
 
     def _masked_crf(self, logits: torch.Tensor, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        unlabelled = (label < 0) | (label >= self.num_classes)
+        unlabelled = ((label < 0) | (label >= self.num_classes)).all(dim=1, keepdim=True)
         return self.crf(logits, image, destination_mask=unlabelled, source_mask=unlabelled if self.mask_q else None)

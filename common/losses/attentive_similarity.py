@@ -93,9 +93,9 @@ class AttentiveSimilarityLoss(_Loss):
         Args:
             input: what SelfAttentionUNet returns in train mode: logits ``[B, C, H, W]``, queries and keys
                 ``[B, maps, h, w, d]``, and ``[B, maps + 1]`` holding w and b.
-            target: index map ``[B, 1, H, W]``, values outside 0 .. C - 1 meaning "not annotated"; or a dictionary
-                with it under ``label``, and with the dense mask ``[B, 1, H, W]`` under ``dense`` where that is asked
-                for.
+            target: index map ``[B, 1, H, W]``, or ``[B, A, H, W]`` of A annotators, values outside 0 .. C - 1 meaning
+                "not annotated"; or a dictionary with it under ``label``, and with the dense mask ``[B, 1, H, W]``
+                under ``dense`` where that is asked for.
 
         Returns:
             scalar, at least 0.
@@ -167,8 +167,8 @@ def _check_shapes(input: Sequence[torch.Tensor], label: torch.Tensor) -> None:
     if len(logits) != batch or keys.shape != queries.shape or weights.shape != (batch, maps + 1):
         shapes = [tuple(head.shape) for head in input]
         raise ValueError(f"logits, queries, keys and weights do not belong together: {shapes}")
-    if label.shape != (batch, 1, *logits.shape[2:]):
-        raise ValueError(f"target {tuple(label.shape)} must be {(batch, 1, *logits.shape[2:])}")
+    if label.ndim != 4 or (label.shape[0], *label.shape[2:]) != (batch, *logits.shape[2:]):
+        raise ValueError(f"target {tuple(label.shape)} must be {(batch, 'A', *logits.shape[2:])}")
 
 
 def _at_least_single(values: torch.Tensor) -> torch.Tensor:
@@ -177,7 +177,7 @@ def _at_least_single(values: torch.Tensor) -> torch.Tensor:
 
 def _unlabelled(label: torch.Tensor, classes: int, grid: tuple[int, int]) -> torch.Tensor:
     """Return whether no pixel of each position's part of the image is annotated, ``[B, h * w]``."""
-    annotated = ((label >= 0) & (label < classes)).float()
+    annotated = ((label >= 0) & (label < classes)).any(dim=1, keepdim=True).float()
     return F.adaptive_max_pool2d(annotated, grid).flatten(1) == 0
 
 

@@ -14,6 +14,7 @@ from torch.nn.modules.loss import _Loss
 
 from ..errors import UserError
 from .batch_statistics import all_reduced, world_size
+from .half_window import half_window
 
 __all__ = ["GatedCRFLoss", "GaussianKernel"]
 
@@ -201,19 +202,17 @@ def _window_sums(
     planes = [torch.cat([probabilities, torch.ones_like(masks[0])], dim=1), image, *masks]
     values, image, *masks = (F.pad(plane, (0, margin, 0, 1)).flatten(2) for plane in planes)
     sums = torch.zeros_like(values)
-    for down in range(min(radius, height - 1) + 1):
-        length = (height - down) * (width + margin)
-        for right in range(-margin if down else 1, margin + 1):
-            shift = down * (width + margin) + right
-            p, q = slice(length), slice(shift, shift + length)
-            if len(masks) == 1:
-                weight = masks[0][..., p] + masks[0][..., q]
-            else:
-                weight = (masks[0][..., p] * masks[1][..., q]).addcmul_(masks[0][..., q], masks[1][..., p])
-            terms = [_similarity(kernel, image, p, q, down**2 + right**2) for kernel in kernels]
-            weight *= sum(terms[1:], start=terms[0])
-            sums[..., p].addcmul_(weight, values[..., q])
-            sums[..., q].addcmul_(weight, values[..., p])
+    for down, right in half_window(height, width, radius):
+        length, shift = (height - down) * (width + margin), down * (width + margin) + right
+        p, q = slice(length), slice(shift, shift + length)
+        if len(masks) == 1:
+            weight = masks[0][..., p] + masks[0][..., q]
+        else:
+            weight = (masks[0][..., p] * masks[1][..., q]).addcmul_(masks[0][..., q], masks[1][..., p])
+        terms = [_similarity(kernel, image, p, q, down**2 + right**2) for kernel in kernels]
+        weight *= sum(terms[1:], start=terms[0])
+        sums[..., p].addcmul_(weight, values[..., q])
+        sums[..., q].addcmul_(weight, values[..., p])
     return sums.unflatten(2, (height + 1, width + margin))[:, :, :height, :width]
 
 

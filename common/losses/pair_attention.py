@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from .half_window import half_window
+
 __all__ = ["GridPairs", "grid_pairs", "neighbour_dissimilarity", "symmetric_attention"]
 
 # entries of the attention matrix that are in memory at a time: 16 MiB in single precision
@@ -42,10 +44,7 @@ class GridPairs(NamedTuple):
 @functools.lru_cache(maxsize=4)
 def grid_pairs(height: int, width: int, radius: int, device: torch.device) -> GridPairs:
     """Return the pairs of neighbours of a ``height`` x ``width`` grid; see GridPairs."""
-    # beyond the grid there is nothing to pair
-    rows, columns = min(radius, height - 1), min(radius, width - 1)
-    half = [(0, dx) for dx in range(1, columns + 1)]
-    half += [(dy, dx) for dy in range(1, rows + 1) for dx in range(-columns, columns + 1)]
+    half = half_window(height, width, radius)
     grid = torch.arange(height * width, device=device).view(height, width)
     views = [_views(grid, dy, dx) for dy, dx in half]
     none = grid.new_zeros(0)

@@ -128,6 +128,17 @@ def test_readme_documents_every_tunable_and_names_no_other(bundle):
     assert set(commands) - known - reserved == set()
 
 
+def test_readme_names_the_defaults(bundle):
+    text = (REPO_ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
+    table = text.partition("### Keys")[2].partition("\n##")[0]
+    named = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.MULTILINE))
+    train = config(bundle, "train")
+    fixed = {key: value for key, value in train.items() if key in named and not str(value).startswith("$")}
+    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in fixed.items()}
+    assert len(given) > 20
+    assert {key: named[key].strip("`") for key in given} == given
+
+
 @pytest.fixture(scope="module")
 def small(phantom_dir, tmp_path_factory) -> dict:
     return {

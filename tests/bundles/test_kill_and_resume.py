@@ -63,6 +63,7 @@ def start(bundle: str, stage: Path, phantom_dir: Path, output: Path, log: Path) 
         "filters": 4,
         "batch_size": 8,
         "max_epochs": 4,
+        "val_interval": 1,
         "resume": "true",
         "progress": "false",
     }

@@ -68,6 +68,20 @@ def test_errors_name_the_file():
         SliceDataset(items(), lambda item: {"image": torch.zeros(1, 6 + item["number"], 5, 2)}, keys=["image"])
 
 
+def test_dense_masks_beside_scribbles():
+    def with_mask(item: dict) -> dict:
+        prepared = volume(item)
+        return prepared | ({"dense_label": prepared["image"] % 100} if item["number"] < 2 else {})
+
+    dataset = SliceDataset(items(2), with_mask, keys=["image", "label", "dense_label"], ignore_index=2)
+    batch = dataset.__getitems__([0, 3])  # slices 0 and 2 of each volume are annotated
+    assert batch["dense_label"].dtype == torch.uint8
+    assert batch["dense_label"].shape == batch["label"].shape
+    assert batch["dense_label"][:, 0, 0, 0].tolist() == [0, 2]
+    with pytest.raises(UserError, match=r'^case2: has no "dense_label"; add the path of its file$'):
+        SliceDataset(items(3), with_mask, keys=["image", "label", "dense_label"])
+
+
 def test_empty_dataset_has_length_zero():
     assert len(SliceDataset([], volume)) == 0
 

@@ -117,6 +117,36 @@ def test_everything_annotated_leaves_no_crf():
     assert loss.terms["l_mcrf"] == 0
 
 
+def test_several_annotators():
+    """A pixel is annotated if any of them drew there; each has a partial cross entropy of its own."""
+    heads, target = example()
+    first, second = target["label"], torch.full_like(target["label"], 3)
+    first[:, :, 4:], second[:, :, 5:7] = 3, 2
+    union = torch.where(first < 3, first, second)
+    for options in ({}, {"mask_q": True, "attentive": AttentiveSimilarityLoss(mask_omega_u=True)}):
+        loss = AttenScribbleLoss(3, **options)
+        loss(heads, {**target, "label": union})
+        expected = dict(loss.terms)
+        loss(heads, {**target, "label": torch.cat([first, second], dim=1)})
+        for name in ("l_mcrf", "l_atn"):
+            assert expected[name] > 0
+            torch.testing.assert_close(loss.terms[name], expected[name])
+        alone = PartialCrossEntropyLoss(3)
+        torch.testing.assert_close(loss.terms["l_seg"], (alone(heads[0], first) + alone(heads[0], second)).detach())
+
+
+def test_half_precision_is_computed_in_float32_inside_and_outside_of_autocast():
+    heads, target = example()
+    loss = AttenScribbleLoss(3)
+    half = [head.detach().bfloat16() for head in heads]
+    expected = loss([head.float() for head in half], target)
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            value = loss(half, target)
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected)
+
+
 def test_user_errors():
     heads, target = example()
     with pytest.raises(ValueError, match="lambda_mcrf must not be negative, got -1"):
@@ -125,3 +155,6 @@ def test_user_errors():
         AttenScribbleLoss(3)(heads, target["label"])
     with pytest.raises(ValueError, match="lambda_atn above 0 needs the attention: set similarity"):
         AttenScribbleLoss(3)(heads[0], target)
+    with pytest.raises(ValueError, match=r"lambda_atn must be 0 with self_attention false: .*, got 0.1"):
+        AttenScribbleLoss(3, attention=False)
+    AttenScribbleLoss(3, lambda_atn=0, attention=False)

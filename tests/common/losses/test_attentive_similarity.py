@@ -302,7 +302,7 @@ def test_ill_input():
     loss = AttentiveSimilarityLoss()
     with pytest.raises(ValueError, match=r"expected \(logits, queries, keys, weights\)"):
         loss(heads[0], label)
-    with pytest.raises(ValueError, match=r"target \(2, 9, 12\) must be \(2, 1, 9, 12\)"):
+    with pytest.raises(ValueError, match=r"target \(2, 9, 12\) must be \(2, 'A', 9, 12\)"):
         loss(heads, label[:, 0])
     with pytest.raises(ValueError, match="do not belong together"):
         loss([*heads[:3], heads[3][:, :2]], label)
