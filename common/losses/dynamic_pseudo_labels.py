@@ -88,7 +88,7 @@ class DynamicPseudoLabelsLoss(_Loss):
 
         Args:
             input: logits of the main and of the auxiliary head, each ``[B, C, H, W]``.
-            target: index map ``[B, 1, H, W]``.
+            target: index map ``[B, 1, H, W]``, or ``[B, A, H, W]`` of A annotators.
 
         Returns:
             scalar, at least 0.
