@@ -1,0 +1,93 @@
+"""Measure one training step with many classes: full confusion matrices, rank-1 ones, and rank-1 with checkpointing.
+
+    python benchmarks/confusion_matrices.py            # 19 classes, 512 x 1024: minutes, 12 GiB for ``full``
+    python benchmarks/confusion_matrices.py --quick    # small sizes, seconds: shows that it runs
+
+A step is forward, loss and backward of CoarseAnnotationUNet with both kinds of drawings. Each way runs in a process of
+its own. The time is the median of ``--repeat`` steps after one that warms up; the memory is the largest resident set
+less that before the first step, or on a GPU the largest sum of allocations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+from common.losses.coarse_labels import CoarseLabelsLoss
+from common.networks.coarse_annotation_unet import CoarseAnnotationUNet
+
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {"confusion": "full"},
+    "rank1": {"confusion": "rank1"},
+    "rank1 with checkpointing": {"confusion": "rank1", "checkpointing": True},
+}
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Return the median seconds of a step, the memory in GiB and the loss of the first step."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    network = CoarseAnnotationUNet(3, args.classes, filters=args.filters, depth=args.depth, **WAYS[args.way])
+    network = network.to(device=args.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss = CoarseLabelsLoss(args.classes, warm_start=0.0)
+    size = (args.batch_size, 1, args.height, args.width)
+    image = torch.randn(args.batch_size, 3, *size[2:]).to(args.device, memory_format=torch.channels_last)
+    target = {name: torch.randint(0, args.classes + 1, size).to(args.device) for name in ("label", "complement")}
+    before, seconds, values = peak_gib(args.device), [], []
+    for _ in range(args.repeat + 1):
+        network.zero_grad()
+        started = time.perf_counter()
+        value = loss(network(image), target)
+        value.backward()
+        values.append(float(value.detach()))  # waits for a GPU
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": statistics.median(seconds[1:] or seconds), "gib": peak_gib(args.device) - before} | {
+        "loss": values[0]
+    }
+
+
+def peak_gib(device: str) -> float:
+    """The largest memory of this process so far; the system counts in KiB, on a Mac in bytes."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def main() -> None:
+    """Measure every way in a process of its own and print them one below the other."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser.add_argument("--classes", type=int, default=19)
+    parser.add_argument("--height", type=int, default=512)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--filters", type=int, default=32)
+    parser.add_argument("--depth", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=1, help="steps that count; one more warms up")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--way", choices=WAYS, help="this way alone")
+    args = parser.parse_args()
+    if args.quick:
+        args.height, args.width, args.filters, args.depth = 32, 64, 4, 2
+    if args.way:
+        print(json.dumps(measure(args)))
+        return
+    for way in WAYS:
+        command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        result = json.loads(output.splitlines()[-1])
+        print(f"{way:25} {result['seconds']:8.2f} s {result['gib']:8.3f} GiB, loss {result['loss']:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
