@@ -62,7 +62,7 @@ def start(bundle: str, stage: Path, phantom_dir: Path, output: Path, log: Path) 
         "roi_size": "[48,48]",
         "filters": 4,
         "batch_size": 8,
-        "max_epochs": 4,
+        "max_epochs": 8,  # more than the kills let through, however fast the machine
         "val_interval": 1,
         "resume": "true",
         "progress": "false",
