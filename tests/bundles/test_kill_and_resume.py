@@ -43,6 +43,7 @@ def slow_save(content, file, **options):
 
 def told_run(self, *arguments, **options):
     stage.write_text("validating")
+    time.sleep(0.1)
     evaluate(self, *arguments, **options)
     stage.write_text("training")
 
@@ -107,8 +108,10 @@ def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, phantom_dir
     aims = aims[: KILLS.get(bundle, FEWER_KILLS)]
     killed = []
     for aim in aims:
-        # a start takes seconds, a validation and an epoch less than one, a write pauses for a tenth of one
-        delay = {"saving": 0.05, "validating": 0.3, "training": 0.6, "starting": 6.0}[aim.split(" ")[0]] * draw.random()
+        # a start takes seconds and an epoch less than one; a write and a validation pause for a tenth of one
+        delay = {"saving": 0.05, "validating": 0.13, "training": 0.6, "starting": 6.0}[
+            aim.split(" ")[0]
+        ] * draw.random()
         if kill_at(start(bundle, stage, phantom_dir, broken, log), stage, aim, delay):
             killed.append((aim, stage.read_text()))
         for path in broken.glob("[!.]*.pt"):
