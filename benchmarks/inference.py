@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring.clock import now
 from monai.bundle import ConfigParser
 from monai.data.utils import dense_patch_slices
 from monai.inferers.utils import _get_scan_interval
@@ -73,13 +73,6 @@ def slice_by_slice(network: torch.nn.Module, slices: torch.Tensor, windows: list
     stack = torch.stack(labels, -1)
     top, left = ((stack.shape[axis] - shape[axis]) // 2 for axis in (0, 1))
     return stack[top : top + shape[0], left : left + shape[1]]
-
-
-def now() -> float:
-    """The time in seconds, once the GPU, where there is one, has done its work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def measure(args: argparse.Namespace, images: str, output: str) -> dict[str, Any]:

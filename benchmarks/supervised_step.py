@@ -15,38 +15,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Events
+from measuring.clock import now, timed
 from monai.bundle import ConfigParser
 
 from common.data.phantom import make_phantom
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 NOT_MEASURED = ("ValidationHandler", "AtomicCheckpoint", "TensorBoardStatsHandler", "Progress")
-
-
-def now() -> float:
-    """The time in seconds, once the GPU, where there is one, has done its work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def timed(function: Any, spent: list[float]) -> Any:
-    """A function that also notes the seconds that each call takes."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        started = now()
-        result = function(*args, **kwargs)
-        spent.append(now() - started)
-        return result
-
-    return wrapper
 
 
 def configuration(args: argparse.Namespace, folder: str) -> ConfigParser:

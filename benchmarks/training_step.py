@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from ignite.engine import Events
+from measuring.clock import now, timed
 from torch.nn import functional as F
 
 from common.data.cycling_batches import CyclingBatches
@@ -31,25 +31,6 @@ from common.networks.multiscale_discriminator import MultiScaleDiscriminator
 from common.transforms.batch_augmentation import BatchAugmentation
 
 CLASSES = 4
-
-
-def now() -> float:
-    """The time in seconds, once the GPU, where there is one, has done its work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def timed(function: Any, spent: list[float]) -> Any:
-    """A function that also notes the seconds that each call takes."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        started = now()
-        result = function(*args, **kwargs)
-        spent.append(now() - started)
-        return result
-
-    return wrapper
 
 
 def networks(args: argparse.Namespace) -> dict[str, Any]:

@@ -12,15 +12,8 @@ from common.data.checks import check_items
 from common.data.datalist_writer import write_datalist
 from common.data.lvsc import build_lvsc_datalist
 from common.data.ppss import build_ppss_datalist
+from common.data.prepared_case import KIND_OF_SECTION
 from common.errors import UserError
-
-_KIND_OF_SECTION = {
-    "training": "scribble",
-    "unpaired_masks": "mask",
-    "unlabelled": "image",
-    "validation": "dense",
-    "test": "dense",
-}
 
 
 class _DataSet(NamedTuple):
@@ -107,7 +100,7 @@ def _prepare(dataset: str, source: str, output: str, options: dict[str, Any], *,
     known = _DATA_SETS[dataset]
     content = known.build(source, output, **{key: options[key] for key in known.options if key in options})
     if check:
-        for section, kind in _KIND_OF_SECTION.items():
+        for section, kind in KIND_OF_SECTION.items():
             check_items(content[section], num_classes=content["num_classes"], kind=kind)
     name = (
         f"datalist_{options['split']}.json" if dataset == "acdc" and options["split"][:4] == "fold" else "datalist.json"
@@ -116,7 +109,7 @@ def _prepare(dataset: str, source: str, output: str, options: dict[str, Any], *,
     write_datalist(path, content)
     how = f"split {options['split']}" + (f", seed {options['seed']}" if "seed" in known.options else "")
     print(f"{path}: {how}")
-    for section in _KIND_OF_SECTION:
+    for section in KIND_OF_SECTION:
         print(f"  {section}: {_count(content[section], *known.counted)}")
 
 

@@ -23,7 +23,7 @@ from ..transforms.scribble_skeleton import FORMS, skeleton_scribble
 from .dicom_series import read_series, sort_series
 from .patient_split import split_patients
 from .picture_mask import read_picture_mask
-from .prepared_case import write_case
+from .prepared_case import empty_datalist, write_case
 
 __all__ = ["CLASS_NAMES", "SEQUENCES", "build_chaos_datalist", "load_splits"]
 
@@ -96,19 +96,13 @@ def build_chaos_datalist(
     else:
         sections = _published(known[split], patients, root)
         rule, origin = f"split {split}. {known[split]['description']}", known[split]["source"]
-    content: dict[str, Any] = {
-        "name": f"chaos_{sequence}",
-        "description": f"CHAOS MR {sequence.upper()}{' in-phase' if sequence == 't1' else ''}, skeletons ({form}) as "
+    content = empty_datalist(
+        f"chaos_{sequence}",
+        description=f"CHAOS MR {sequence.upper()}{' in-phase' if sequence == 't1' else ''}, skeletons ({form}) as "
         f"scribbles, {rule}",
-        "source": origin,
-        "num_classes": len(CLASS_NAMES),
-        "class_names": list(CLASS_NAMES),
-        "training": [],
-        "unpaired_masks": [],
-        "unlabelled": [],
-        "validation": [],
-        "test": [],
-    }
+        source=origin,
+        class_names=CLASS_NAMES,
+    )
     for section, names in sections.items():
         for name in names:
             item = _write_patient(folder / name, section, patients[name], sequence, form)

@@ -31,7 +31,7 @@ from .checks import check_items
 from .dicom_series import read_series, sort_series
 from .patient_split import split_patients
 from .picture_mask import read_picture_mask
-from .prepared_case import case_generator, write_case, write_nifti
+from .prepared_case import case_generator, empty_datalist, write_case, write_nifti
 
 __all__ = ["CLASS_NAMES", "FORMS", "build_lvsc_datalist"]
 
@@ -97,19 +97,13 @@ def build_lvsc_datalist(
     root, folder = Path(os.path.abspath(source)), Path(os.path.abspath(output))
     patients = _find_patients(root)
     sections = split_patients(list(patients), seed=seed)
-    content: dict[str, Any] = {
-        "name": "lvsc",
-        "description": f"LVSC, myocardium at end-diastole and end-systole, {len(patients)} patients split 70/15/15 "
+    content = empty_datalist(
+        "lvsc",
+        description=f"LVSC, myocardium at end-diastole and end-systole, {len(patients)} patients split 70/15/15 "
         f"with seed {seed}, half of the training patients with random walks ({form}) as scribbles.",
-        "source": "Left ventricle segmentation challenge, STACOM 2011, Cardiac Atlas Project.",
-        "num_classes": len(CLASS_NAMES),
-        "class_names": list(CLASS_NAMES),
-        "training": [],
-        "unpaired_masks": [],
-        "unlabelled": [],
-        "validation": [],
-        "test": [],
-    }
+        source="Left ventricle segmentation challenge, STACOM 2011, Cardiac Atlas Project.",
+        class_names=CLASS_NAMES,
+    )
     for section, names in sections.items():
         for name in names:
             patient = patients[name]

@@ -25,7 +25,7 @@ from ..transforms.scribble_skeleton import FORMS, skeleton_scribble
 from .checks import check_items
 from .patient_split import split_training
 from .picture_mask import read_picture_mask
-from .prepared_case import KIND_OF_SECTION
+from .prepared_case import KIND_OF_SECTION, empty_datalist
 
 __all__ = ["CLASS_NAMES", "SIZE", "build_ppss_datalist"]
 
@@ -77,19 +77,13 @@ def build_ppss_datalist(
     pictures = _find_pictures(root)
     cameras = {name: sorted({picture.camera for picture in found}) for name, found in pictures.items()}
     sections = split_training(cameras["TrainData"], seed=seed) | {"test": cameras["TestData"]}
-    content: dict[str, Any] = {
-        "name": "ppss",
-        "description": f"PPSS, {len(cameras['TrainData'])} cameras to train and validate with (90/10, seed {seed}, "
+    content = empty_datalist(
+        "ppss",
+        description=f"PPSS, {len(cameras['TrainData'])} cameras to train and validate with (90/10, seed {seed}, "
         f"half of the training cameras with skeletons ({form}) as scribbles), {len(cameras['TestData'])} to test.",
-        "source": "Luo, Wang, Tang: Pedestrian Parsing via Deep Decompositional Network, ICCV 2013.",
-        "num_classes": len(CLASS_NAMES),
-        "class_names": list(CLASS_NAMES),
-        "training": [],
-        "unpaired_masks": [],
-        "unlabelled": [],
-        "validation": [],
-        "test": [],
-    }
+        source="Luo, Wang, Tang: Pedestrian Parsing via Deep Decompositional Network, ICCV 2013.",
+        class_names=CLASS_NAMES,
+    )
     for section, names in sections.items():
         for name, found in pictures.items():
             for picture in (picture for picture in found if picture.camera in names):

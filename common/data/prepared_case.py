@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,10 +13,23 @@ import numpy as np
 from ..files import atomic_file
 from .checks import check_items
 
-__all__ = ["KIND_OF_SECTION", "case_generator", "write_case", "write_nifti"]
+__all__ = ["KIND_OF_SECTION", "case_generator", "empty_datalist", "write_case", "write_nifti"]
 
-KIND_OF_SECTION = {"training": "scribble", "unpaired_masks": "mask", "validation": "dense", "test": "dense"}
-"""The kind of files (see :mod:`.checks`) of each section that has labels."""
+KIND_OF_SECTION = {
+    "training": "scribble",
+    "unpaired_masks": "mask",
+    "unlabelled": "image",
+    "validation": "dense",
+    "test": "dense",
+}
+"""A datalist's sections and the kind of files (see :mod:`.checks`) of each."""
+
+
+def empty_datalist(name: str, *, description: str, source: str, class_names: Sequence[str]) -> dict[str, Any]:
+    """A datalist whose sections are still to be filled."""
+    head = {"name": name, "description": description, "source": source}
+    classes = {"num_classes": len(class_names), "class_names": list(class_names)}
+    return {**head, **classes, **{section: [] for section in KIND_OF_SECTION}}
 
 
 def case_generator(seed: int, case: str) -> np.random.Generator:
