@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import nibabel as nib
 import numpy as np
-from monai.transforms import LoadImage
-from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from ..errors import UserError
+from .stroke_warnings import stroke_warnings
+from .volume_reader import Volume, read_volume
 
 AFFINE_TOLERANCE = 1e-3
 """Largest difference between the elements of an image's and its label's affine, in mm."""
@@ -23,20 +19,10 @@ _FILES_OF_KIND = {
     "scribble": ("image", "label"),
     "dense": ("image", "label"),
     "either": ("image", "label"),
+    "coarse": ("image", "label", "complement"),
     "image": ("image",),
     "mask": ("label",),
 }
-_READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, zlib.error, ImageFileError, HeaderDataError)
-
-
-class _Volume(NamedTuple):
-    """A file's voxels, its shape [X, Y, Z] without channels or frames, its affine and its voxel sizes in mm."""
-
-    data: np.ndarray
-    shape: tuple[int, ...]
-    affine: np.ndarray
-    spacing: tuple[float, ...]
-    channels: int
 
 
 def check_items(
@@ -49,8 +35,9 @@ def check_items(
         num_classes: number of classes C with background. Dense masks hold 0..C-1; in scribbles, 0 is annotated
             background and C is "not annotated".
         kind: ``"scribble"`` (image and scribbles; items with ``"supervision": "dense"`` bring a dense mask instead),
-            ``"dense"`` (image and dense mask), ``"either"`` (image and a label of either sort), ``"image"`` (image
-            alone) or ``"mask"`` (dense mask alone).
+            ``"dense"`` (image and dense mask), ``"either"`` (image and a label of either sort), ``"coarse"`` (image
+            and a positive drawing, ``"label"``, or a negative one, ``"complement"``, or both, one file each),
+            ``"image"`` (image alone) or ``"mask"`` (dense mask alone).
         in_channels: number of channels of each image, None for any number.
 
     Raises:
@@ -64,7 +51,12 @@ def check_items(
 
 
 def inspect_item(
-    item: Mapping[str, Any], *, num_classes: int, kind: str, in_channels: int | None = None
+    item: Mapping[str, Any],
+    *,
+    num_classes: int,
+    kind: str,
+    in_channels: int | None = None,
+    background_limit: float = 0.5,
 ) -> dict[str, Any]:
     """Look at the files of one datalist item.
 
@@ -73,88 +65,93 @@ def inspect_item(
         num_classes: number of classes C with background.
         kind: see :func:`check_items`.
         in_channels: see :func:`check_items`.
+        background_limit: share of slices without background strokes, 0 to 1, over which scribbles get a warning.
 
     Returns:
-        ``shape`` in voxels and ``spacing`` in mm, both of the image or else of the label (``None`` where neither can
-        be read), ``annotated_share`` (class 0..C-1 to its share of all voxels, 0 to 1; empty without a label; of the
-        first of several annotators), and ``problems``, a list of lines, each naming the file and the fix.
+        ``shape`` in voxels, ``spacing`` in mm and ``orientation`` (the axes' closest directions, such as ``"LPS"``),
+        all of the image or else of the label (``None`` where neither can be read); ``intensity_range`` (the image's
+        lowest and highest finite value) and ``image_checksum`` (equal for equal voxels), both ``None`` without an
+        image; ``annotated_share`` (class 0..C-1 to its share of all voxels, 0 to 1; empty without a label; of the
+        first of several annotators); ``problems``, a list of lines, each naming the file and the fix; ``warnings``,
+        lines about scribbles that are allowed but may be meant otherwise
+        (see :func:`.stroke_warnings.stroke_warnings`).
 
     Raises:
         ValueError: ``kind`` is unknown.
     """
     if kind not in _FILES_OF_KIND:
         raise ValueError(f"kind must be one of {', '.join(_FILES_OF_KIND)}, got {kind!r}")
-    if isinstance(item.get("label"), list):
-        each = [
-            inspect_item({**item, "label": file}, num_classes=num_classes, kind=kind, in_channels=in_channels)
-            for file in item["label"]
-        ]
-        return each[0] | {"problems": list(dict.fromkeys(line for found in each for line in found["problems"]))}
     problems: list[str] = []
-    volumes = {key: _read(item, key, problems) for key in _FILES_OF_KIND[kind]}
-    image, label = volumes.get("image"), volumes.get("label")
+    files = _files(item, kind, problems)
+    volumes = [(key, path, _read(path, problems)) for key, path in files]
+    image = next((volume for key, _, volume in volumes if key == "image"), None)
     if image is not None:
         problems += _image_problems(image, item, in_channels)
-    if image is not None and label is not None:
-        problems += _grid_problems(image, label, item)
-    shares: dict[int, float] = {}
-    if label is not None:
-        values, counts = np.unique(label.data, return_counts=True)
-        found = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        shares = {index: found.get(index, 0) / max(label.data.size, 1) for index in range(num_classes)}
-        problems += _label_problems(list(found), item, num_classes, kind)
-    shown = image or label
+    found: dict[str, Any] = {"annotated_share": {}, "problems": problems, "warnings": []}
+    first_label = next((path for key, path in files if key == "label"), None)
+    for key, path, label in volumes:
+        if key == "image" or label is None:
+            continue
+        if image is not None:
+            problems += _grid_problems(image, label, path, item["image"])
+        values, numbers = np.unique(label.data, return_counts=True)
+        counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
+        if path == first_label:
+            found["annotated_share"] = {
+                index: counts.get(index, 0) / max(label.data.size, 1) for index in range(num_classes)
+            }
+        wrong = _label_problems(list(counts), path, item, num_classes, kind)
+        problems += wrong
+        if kind == "scribble" and item.get("supervision", kind) == kind and not wrong:
+            found["warnings"] += stroke_warnings(path, label, counts, num_classes, background_limit=background_limit)
+    shown = image or next((volume for _, _, volume in volumes if volume is not None), None)
     return {
         "shape": shown.shape if shown else None,
         "spacing": shown.spacing if shown else None,
-        "annotated_share": shares,
-        "problems": problems,
+        "orientation": shown.orientation if shown else None,
+        "intensity_range": _range(image.data) if image else None,
+        "image_checksum": zlib.crc32(np.ascontiguousarray(image.data.T).tobytes()) if image else None,
+        **found,
     }
 
 
-def _read(item: Mapping[str, Any], key: str, problems: list[str]) -> _Volume | None:
-    """The file under ``key``, or None after noting why it cannot be read."""
-    if key not in item:
-        name = item.get("case") or item.get("image") or item.get("label") or "an item"
-        problems.append(f'{name}: has no "{key}"; add the path of its file')
-        return None
-    path = os.fspath(item[key])
-    if not os.path.exists(path):
-        problems.append(f"{path}: no such file; correct the path or restore the file")
-        return None
+def _files(item: Mapping[str, Any], kind: str, problems: list[str]) -> list[tuple[str, str]]:
+    """The files to look at, as pairs of key and path; what the item lacks is noted."""
+    keys = _FILES_OF_KIND[kind]
+    name = item.get("case") or item.get("image") or item.get("label") or "an item"
+    if kind == "coarse":
+        keys = ("image", *([key for key in ("label", "complement") if key in item] or ["label"]))
+        if isinstance(item.get("label"), list):
+            line = f'{name}: lists {len(item["label"])} files as "label"; give the one of the positive drawing'
+            problems.append(line)
+            return []
+    problems += [f'{name}: has no "{key}"; add the path of its file' for key in keys if key not in item]
+    named = [(key, item[key]) for key in keys if key in item]
+    return [(key, str(path)) for key, value in named for path in (value if isinstance(value, list) else [value])]
+
+
+def _read(path: str, problems: list[str]) -> Volume | None:
+    """The volume, or None after noting why it cannot be read."""
     try:
-        return _read_nifti(path) if path.endswith((".nii", ".nii.gz")) else _read_other(path)
-    except _READ_ERRORS:
-        problems.append(f"{path}: cannot be read, it is cut short, damaged or no image; copy or export it again")
+        return read_volume(path)
+    except UserError as error:
+        problems.append(str(error))
         return None
 
 
-def _read_nifti(path: str) -> _Volume:
-    file = nib.load(path)
-    data = np.asanyarray(file.dataobj)  # type: ignore[attr-defined]
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    affine = np.asarray(file.affine)  # type: ignore[attr-defined]
-    channels = int(np.prod(data.shape[3:]))
-    return _Volume(data, data.shape[:3], affine, _spacing(affine, data.shape[:3]), channels)
+def _range(data: np.ndarray) -> tuple[float, float] | None:
+    """The lowest and the highest finite value."""
+    finite = data[np.isfinite(data)] if data.dtype.kind in "fc" else data
+    return (float(finite.min()), float(finite.max())) if finite.size else None
 
 
-def _read_other(path: str) -> _Volume:
-    tensor = LoadImage(image_only=True, ensure_channel_first=True)(path)
-    data, affine = np.asarray(tensor), np.asarray(tensor.affine)
-    shape = data.shape[1:]
-    return _Volume(data[0] if len(data) == 1 else data, shape, affine, _spacing(affine, shape), len(data))
-
-
-def _spacing(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(float(size) for size in voxel_sizes(affine)[: len(shape)])
-
-
-def _image_problems(image: _Volume, item: Mapping[str, Any], in_channels: int | None) -> list[str]:
+def _image_problems(image: Volume, item: Mapping[str, Any], in_channels: int | None) -> list[str]:
     path = item["image"]
     problems = []
     if 0 in image.shape:
         problems.append(f"{path}: has no voxels, its shape is {image.shape}; export it again")
+    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
+        problems.append(f"{path}: its affine does not say where the voxels lie, it is singular; correct the header")
     if in_channels is not None and image.channels != in_channels and item.get("frames") != "all":
         problems.append(
             f"{path}: has {image.channels} channels or frames where --in_channels is {in_channels}; set in_channels or "
@@ -166,23 +163,23 @@ def _image_problems(image: _Volume, item: Mapping[str, Any], in_channels: int | 
     return problems
 
 
-def _grid_problems(image: _Volume, label: _Volume, item: Mapping[str, Any]) -> list[str]:
+def _grid_problems(image: Volume, label: Volume, path: str, image_path: str) -> list[str]:
     """Whether the label, which has no channels or frames, lies on the image's grid."""
-    fix = f"save the label on the grid of {item['image']}"
+    fix = f"save the label on the grid of {image_path}"
     if label.data.shape != image.shape:
-        return [f"{item['label']}: shape {label.data.shape} differs from the image's {image.shape}; {fix}"]
+        return [f"{path}: shape {label.data.shape} differs from the image's {image.shape}; {fix}"]
     gap = float(np.abs(image.affine - label.affine).max())
     if gap > AFFINE_TOLERANCE:
-        return [
-            f"{item['label']}: affine differs from the image's by {gap:.3f} mm (tolerance {AFFINE_TOLERANCE} mm); {fix}"
-        ]
+        return [f"{path}: affine differs from the image's by {gap:.3f} mm (tolerance {AFFINE_TOLERANCE} mm); {fix}"]
     return []
 
 
-def _label_problems(values: list[Any], item: Mapping[str, Any], num_classes: int, kind: str) -> list[str]:
+def _label_problems(values: list[Any], path: str, item: Mapping[str, Any], num_classes: int, kind: str) -> list[str]:
     """Whether the values found in a label are those that its kind of label holds."""
-    path, ignored, classes = item["label"], num_classes, f"0..{num_classes - 1}"
-    supervision = {"scribble": item.get("supervision", "scribble"), "either": "either"}.get(kind, "dense")
+    ignored, classes = num_classes, f"0..{num_classes - 1}"
+    supervision = {"scribble": item.get("supervision", "scribble"), "dense": "dense", "mask": "dense"}.get(
+        kind, "either"
+    )
     if supervision not in ("scribble", "dense", "either"):
         return [f'{path}: "supervision" is {supervision!r}; write "scribble" or "dense"']
     broken = [value for value in values if value != np.floor(value) or not np.isfinite(value)]

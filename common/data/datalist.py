@@ -11,7 +11,8 @@ A datalist is one JSON file, the same for every bundle and data set::
 
 Sections may be absent or empty. Paths are absolute or relative to the datalist's folder. Of a training item,
 ``"label"`` may list the files of several annotators, ``"dense_label"`` may name a dense mask for mixed supervision,
-and ``"supervision": "dense"`` says that ``"label"`` itself is one.
+and ``"supervision": "dense"`` says that ``"label"`` itself is one. Coarse drawings are ``"label"``, the positive one,
+and ``"complement"``, the negative one, which holds for each pixel a class that it is not; either may be missing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ __all__ = ["datalist_info", "files_of", "load_datalist", "of_fold", "write_datal
 _REQUIRED_KEYS = {"unpaired_masks": ("label",), "unlabelled": ("image",)}
 
 
-def load_datalist(datalist: str | os.PathLike[str], section: str, *, required: bool = True) -> list[dict[str, Any]]:
+def load_datalist(
+    datalist: str | os.PathLike[str], section: str, *, required: bool = True, existing: bool = True
+) -> list[dict[str, Any]]:
     """Read one section of a datalist.
 
     The datalist of the default phantom is made, with its images, when it does not exist yet.
@@ -41,9 +44,10 @@ def load_datalist(datalist: str | os.PathLike[str], section: str, *, required: b
         datalist: the JSON file.
         section: ``"training"``, ``"unpaired_masks"``, ``"unlabelled"``, ``"validation"`` or ``"test"``.
         required: whether an absent or empty section is an error; otherwise it gives ``[]``.
+        existing: whether a missing file is an error; otherwise the caller looks for the files.
 
     Returns:
-        The section's items with absolute paths; all of their files exist.
+        The section's items with absolute paths; if ``existing``, all of their files exist.
 
     Raises:
         UserError: the datalist is missing, is no valid JSON, lacks the section or one of an item's keys, or lists
@@ -52,7 +56,7 @@ def load_datalist(datalist: str | os.PathLike[str], section: str, *, required: b
     items = _section(datalist, _read(datalist), section)
     if required and not items:
         raise UserError(f'{datalist}: section "{section}" is missing or empty; list at least one item there')
-    files = list(dict.fromkeys(file for item in items for file in files_of(item)))
+    files = list(dict.fromkeys(file for item in items for file in files_of(item))) if existing else []
     missing = [file for file in files if not os.path.exists(file)]
     if missing:
         raise UserError(
@@ -132,7 +136,8 @@ def _section(datalist: str | os.PathLike[str], content: Mapping[str, Any], secti
     resolved = []
     for number, item in enumerate(items, start=1):
         for key in _REQUIRED_KEYS.get(section, ("image", "label")):
-            if key not in item:
+            drawn_otherwise = section == "training" and key == "label" and "complement" in item
+            if key not in item and not drawn_otherwise:
                 raise UserError(f'{datalist}: item {number} of "{section}" has no "{key}"; add the path of its file')
         paths: dict[str, str | list[str]] = {}
         for key in (key for key in FILE_KEYS if key in item):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..files import atomic_file
 
-FILE_KEYS = ("image", "label", "dense_label")
+FILE_KEYS = ("image", "label", "dense_label", "complement")
 """The keys of a datalist item that name a file, or several files in a list (labels of several annotators)."""
 
 

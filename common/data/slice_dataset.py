@@ -42,6 +42,8 @@ class SliceDataset(Dataset):
         ignore_index: label value of pixels without annotation: slices of nothing else are left out, and what an item
             lacks is filled with it. None keeps every slice.
         keep_unannotated: keep slices without annotation all the same.
+        dense_apart: leave the first label channel to drawings even where all items have dense masks, for a loss that
+            takes the two for different things.
 
     Raises:
         UserError: if an item lacks a key, a volume cannot be prepared, sizes differ, or no slice is annotated.
@@ -55,12 +57,13 @@ class SliceDataset(Dataset):
         keys: Sequence[str] = ("image", "label"),
         ignore_index: int | None = None,
         keep_unannotated: bool = False,
+        dense_apart: bool = False,
     ) -> None:
         self.data = list(data)
         self.keys = tuple(keys)
         parts: dict[str, list[torch.Tensor]] = {key: [] for key in self.keys}
         self.cases: list[str] = []
-        annotators, channels = _label_channels(self.data)
+        annotators, channels = _label_channels(self.data, at_least=int(dense_apart))
         for item in self.data:
             slices = self._slices(item, transform, ignore_index)
             if ignore_index is not None and channels > 1 and "label" in slices:
@@ -130,10 +133,10 @@ class SliceDataset(Dataset):
         )
 
 
-def _label_channels(data: Sequence[dict[str, Any]]) -> tuple[int, int]:
+def _label_channels(data: Sequence[dict[str, Any]], at_least: int) -> tuple[int, int]:
     """How many annotators draw scribbles, and how many label channels that makes with the dense masks'."""
     counts = [len(item["label"]) if isinstance(item.get("label"), list) else 1 for item in data if not _is_dense(item)]
-    annotators = max(counts, default=0)
+    annotators = max([*counts, at_least])
     return annotators, annotators + any(_is_dense(item) for item in data)
 
 

@@ -14,7 +14,17 @@ from ..errors import UserError
 from .datalist import datalist_info, load_datalist
 from .phantom import default_phantom_dir
 
-__all__ = ["keep_share", "mask_items", "training_items", "unlabelled_items"]
+__all__ = [
+    "check_num_classes",
+    "count_of",
+    "keep_share",
+    "mask_items",
+    "patient_of",
+    "patients_in_order",
+    "training_items",
+    "unlabelled_items",
+    "with_dense_mask",
+]
 
 _ALMOST = 1e-9
 
@@ -64,21 +74,17 @@ def training_items(
             "most 1"
         )
     items = load_datalist(datalist, "training")
-    if num_classes is not None and datalist_info(datalist)["num_classes"] != num_classes:
-        found = datalist_info(datalist)["num_classes"]
-        raise UserError(
-            f"{datalist}: has {found} classes where --num_classes is {num_classes}; set --num_classes {found}"
-        )
-    order = _patients_in_order(items, seed)
-    scribbled = _count(labelled_share, len(order))
-    dense = set(order[scribbled : scribbled + _count(dense_share, len(order))])
+    check_num_classes(datalist, num_classes)
+    order = patients_in_order(items, seed)
+    scribbled = count_of(labelled_share, len(order))
+    dense = set(order[scribbled : scribbled + count_of(dense_share, len(order))])
     annotated = set(order[:scribbled]) | dense
     chosen = []
     for item in items:
-        if _patient(item) not in annotated:
+        if patient_of(item) not in annotated:
             continue
-        if _patient(item) in dense:
-            chosen.append(_with_dense_mask(item, datalist))
+        if patient_of(item) in dense:
+            chosen.append(with_dense_mask(item, datalist))
         elif annotators == "first" and isinstance(item["label"], list):
             chosen.append(item | {"label": item["label"][0]})
         else:
@@ -144,27 +150,59 @@ def keep_share(items: Sequence[Mapping[str, Any]], share: float, *, seed: int) -
     Returns:
         The items of round(share · patients) patients, in their given order.
     """
-    order = _patients_in_order(items, seed)
-    kept = set(order[: _count(share, len(order))])
-    return [dict(item) for item in items if _patient(item) in kept]
+    order = patients_in_order(items, seed)
+    kept = set(order[: count_of(share, len(order))])
+    return [dict(item) for item in items if patient_of(item) in kept]
 
 
-def _patients_in_order(items: Sequence[Mapping[str, Any]], seed: int) -> list[str]:
-    patients = sorted({_patient(item) for item in items})
-    return [patients[index] for index in np.random.default_rng(seed).permutation(len(patients))]
+def check_num_classes(datalist: str | os.PathLike[str], num_classes: int | None) -> None:
+    """Check that a datalist has as many classes as a run is set to; None leaves it unchecked.
+
+    Raises:
+        UserError: the numbers differ.
+    """
+    if num_classes is None:
+        return
+    found = datalist_info(datalist)["num_classes"]
+    if found != num_classes:
+        raise UserError(
+            f"{datalist}: has {found} classes where --num_classes is {num_classes}; set --num_classes {found}"
+        )
 
 
-def _count(share: float, patients: int) -> int:
-    return max(1, math.floor(share * patients + 0.5)) if share > 0 else 0
+def with_dense_mask(item: dict[str, Any], datalist: str | os.PathLike[str], key: str = "dense_share") -> dict[str, Any]:
+    """The item with its dense mask as label.
 
+    Args:
+        item: an item of ``"training"``.
+        datalist: the JSON file that it is from.
+        key: the key of the run that asks for the mask.
 
-def _with_dense_mask(item: dict[str, Any], datalist: str | os.PathLike[str]) -> dict[str, Any]:
+    Raises:
+        UserError: the item has no dense mask.
+    """
     if item.get("supervision") == "dense":
         return item
     if "dense_label" not in item:
         name = item.get("case") or item["image"]
-        raise UserError(f'{datalist}: {name} has no "dense_label", which --dense_share needs; add the path of its mask')
+        raise UserError(f'{datalist}: {name} has no "dense_label", which --{key} needs; add the path of its mask')
     return item | {"label": item["dense_label"], "supervision": "dense"}
+
+
+def patients_in_order(items: Sequence[Mapping[str, Any]], seed: int) -> list[str]:
+    """The names of the items' patients in an order that the seed alone determines."""
+    patients = sorted({patient_of(item) for item in items})
+    return [patients[index] for index in np.random.default_rng(seed).permutation(len(patients))]
+
+
+def count_of(share: float, patients: int) -> int:
+    """How many of so many patients a share is, rounded (halves up); over 0 at least one."""
+    return max(1, math.floor(share * patients + 0.5)) if share > 0 else 0
+
+
+def patient_of(item: Mapping[str, Any]) -> str:
+    """The name of an item's patient; items without ``"patient"`` are a patient of their own."""
+    return str(item.get("patient") or item.get("case") or item.get("image") or item.get("label"))
 
 
 def _images_alone(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -178,8 +216,3 @@ def _are_own(training: Sequence[Mapping[str, Any]], datalist: str | os.PathLike[
         return False
     own = {os.path.realpath(item["image"]) for item in load_datalist(datalist, "training", required=False)}
     return {os.path.realpath(item["image"]) for item in training} <= own
-
-
-def _patient(item: Mapping[str, Any]) -> str:
-    label = item.get("label")
-    return str(item.get("patient") or item.get("case") or item.get("image") or label)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,26 +16,13 @@ from monai.data.utils import affine_to_spacing
 
 from ..errors import UserError
 from ..files import atomic_file
-from ..metrics.segmentation_scores import pooled_slice_dice, score_volume, summarise
+from ..metrics.case_scores import AFFINE_TOLERANCE, score_case
+from ..metrics.score_document import csv_text, json_text, score_document, summary_table
+from ..metrics.segmentation_scores import summarise
 
-__all__ = ["PROTOCOL", "ScoreTable"]
+__all__ = ["ScoreTable"]
 
 logger = logging.getLogger(__name__)
-
-PROTOCOL = (
-    "Scored per volume, per class and per phase on the native grid of the reference labels, which are untouched. "
-    "Dice, IoU: 0 where a class is missed (only the reference has it) or invented (only the prediction has it). "
-    "HD95: 95th percentile of the pooled surface distances of both directions, in mm, with the volume's spacing and "
-    "1-connected surfaces; ASSD: mean of the two directed mean surface distances, in mm. "
-    "hd95 and assd leave missed and invented classes out and count them; hd95_penalised and assd_penalised charge the "
-    "diagonal of the image. A class absent from both is left out of everything and counted. "
-    "std is the population's (ddof=0); under 'all' a volume's value is the mean over its classes, so that std is the "
-    "spread over volumes of the class-mean. pooled_slice_dice is the Dice of all foreground channels pooled, per "
-    "slice, averaged over the slices of a volume; a slice empty in both scores 1."
-)
-"""What the numbers of a table mean; written next to them."""
-
-_AFFINE_TOLERANCE = 1e-3
 
 
 class ScoreTable:
@@ -51,8 +34,8 @@ class ScoreTable:
 
     - ``<name>.csv``: one row per volume and foreground class, missing numbers as ``nan``; ``pooled_slice_dice``
       belongs to the volume and stands in each of its rows;
-    - ``<name>.json``: ``{"protocol", "meta", "class_names", "summary"}``, the summary as from
-      :func:`~..metrics.segmentation_scores.summarise`, missing numbers as ``null``.
+    - ``<name>.json``: ``{"protocol", "meta", "class_names", "metrics", "summary"}``: what the evaluator's own metrics
+      say, and the summary as from :func:`~..metrics.segmentation_scores.summarise`; missing numbers are ``null``.
 
     ``engine.state.metrics`` gets ``mean_dice``, ``pooled_slice_dice`` and per class ``dice_<class>``, with ``surface``
     also ``mean_hd95`` and ``hd95_<class>`` (misses left out). Under a distributed run the rows of all processes are
@@ -62,6 +45,8 @@ class ScoreTable:
         output_dir: folder of the files, made if it is missing.
         class_names: names of all classes, the background first.
         name: name of the files without ending.
+        ignore_index: value of the reference's voxels that are not annotated, which count as background in both; None
+            where there are none.
         surface: whether to compute surface distances too.
         meta: what a reader must know of the run (supervision, choice of the checkpoint, seed ...), written as it is;
             values that JSON does not know become text.
@@ -73,6 +58,7 @@ class ScoreTable:
         class_names: Sequence[str],
         *,
         name: str = "metrics",
+        ignore_index: int | None = None,
         surface: bool = True,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
@@ -81,6 +67,7 @@ class ScoreTable:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
         self.name = name
+        self.ignore_index = ignore_index
         self.surface = surface
         self.meta = dict(meta or {})
         self._rows: list[dict[str, Any]] = []
@@ -113,29 +100,31 @@ class ScoreTable:
         try:
             prediction, reference = _single_channel(item["pred"]), _single_channel(item["label"])
             spacing = _spacing(item["pred"], item["label"])
-            rows = score_volume(
-                prediction, reference, num_classes=len(self.class_names), spacing=spacing, surface=self.surface
+            rows = score_case(
+                prediction,
+                reference,
+                class_names=self.class_names,
+                spacing=spacing,
+                ignore_index=self.ignore_index,
+                surface=self.surface,
             )
-            pooled = pooled_slice_dice(prediction, reference, len(self.class_names))
         except UserError as error:
             raise UserError(f"{case}: {error}") from error
         labels = {"case": case, "patient": item.get("patient"), "phase": item.get("phase")}
-        return [
-            {**labels, "class_name": self.class_names[row["class_index"]], **row, "pooled_slice_dice": pooled}
-            for row in rows
-        ]
+        return [{**labels, **row} for row in rows]
 
     def _finish(self, engine: Engine) -> None:
         rows = _gathered(self._rows)
         summary = summarise(rows, self.class_names)
+        metrics = dict(engine.state.metrics)
         engine.state.metrics.update(_metrics(summary))
         if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
             return
-        document = {"protocol": PROTOCOL, "meta": self.meta, "class_names": self.class_names, "summary": summary}
-        text = json.dumps(_without_nan(document), indent=2, ensure_ascii=False, allow_nan=False, default=str)
-        self._write(f"{self.name}.csv", _csv(rows))
-        self._write(f"{self.name}.json", text + "\n")
-        logger.info("scores of %d volumes (%s):\n%s", summary["cases"], self.output_dir / self.name, _table(summary))
+        document = score_document(summary, self.class_names, meta=self.meta, metrics=metrics)
+        self._write(f"{self.name}.csv", csv_text(rows))
+        self._write(f"{self.name}.json", json_text(document))
+        where = self.output_dir / self.name
+        logger.info("scores of %d volumes (%s):\n%s", summary["cases"], where, summary_table(summary))
 
     def _write(self, file_name: str, text: str) -> None:
         with atomic_file(self.output_dir / file_name) as temporary:
@@ -155,7 +144,7 @@ def _spacing(prediction: torch.Tensor, reference: torch.Tensor) -> list[float]:
     if not isinstance(reference, MetaTensor):
         raise UserError("the reference has lost its affine, so its spacing is unknown: load it with LoadImaged")
     if isinstance(prediction, MetaTensor) and not torch.allclose(
-        prediction.affine.cpu().double(), reference.affine.cpu().double(), rtol=0, atol=_AFFINE_TOLERANCE
+        prediction.affine.cpu().double(), reference.affine.cpu().double(), rtol=0, atol=AFFINE_TOLERANCE
     ):
         raise UserError(
             "the prediction and the reference have different affines: invert the preprocessing before it is scored"
@@ -184,32 +173,3 @@ def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     for score in ("dice", "hd95"):
         metrics |= {f"{score}_{name}": of[score]["mean"] for name, of in summary["classes"].items() if score in of}
     return metrics
-
-
-def _table(summary: Mapping[str, Any]) -> str:
-    groups = {**summary["classes"], "all": summary["all"]}
-    width = max(len("class"), *(len(name) for name in groups))
-    surface = "hd95" in summary["all"]
-    lines = [f"{'class':<{width}}  {'Dice mean ± std':>15}{'  HD95 (mm)' if surface else ''}  missed  invented  absent"]
-    for name, group in groups.items():
-        dice = f"{group['dice']['mean']:.3f} ± {group['dice']['std']:.3f}"
-        distance = f"  {group['hd95']['mean']:>9.2f}" if surface else ""
-        counts = f"{group['missed']:>6}  {group['invented']:>8}  {group['absent']:>6}"
-        lines.append(f"{name:<{width}}  {dice:>15}{distance}  {counts}")
-    return "\n".join(lines)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

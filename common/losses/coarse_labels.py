@@ -10,7 +10,7 @@ from torch.nn.modules.loss import _Loss
 
 from ..errors import UserError
 from ..networks.confusion_matrices import drawn_probabilities, traces, uniform_transition
-from .batch_statistics import batch_mean, labelled_counts, world_size
+from .batch_statistics import all_reduced, batch_mean, labelled_counts, world_size
 
 __all__ = ["CoarseLabelsLoss"]
 
@@ -36,11 +36,16 @@ class CoarseLabelsLoss(_Loss):
     class is which before the matrices may exchange them. How far the training has come is told by the handler
     TrainingProgress.
 
+    The paper sums over images, and leaves out the kind of annotation that an image lacks. A kind's mean therefore
+    counts by the share of the batch's annotated images that have it: two coarse images among six do not outweigh the
+    four with dense masks. Where all images have a kind, its share is 1.
+
     Matrices need drawings that can contradict them. Where all pixels drawn carry one class, as the painted pixels of
     two classes do when the unpainted ones are ignored, "this class is drawn everywhere" explains each drawing whatever
     p is, and nothing is learned from it any more: take ``warm_start=1`` there.
 
-    A second channel of the target holds dense masks, which are true: their loss is the mean of -log p[y], added.
+    A second channel of the target holds dense masks, which are true: their loss is the mean of -log p[y], added, by
+    their share of images.
 
     After each call ``terms`` holds, detached and averaged over processes, what was computed of ``l_obj`` and
     ``l_comp`` (without trace), ``trace_obj``, ``trace_comp`` and ``l_dense``.
@@ -108,16 +113,19 @@ class CoarseLabelsLoss(_Loss):
         positive, negative = [*self._in_use(matrices), None, None][:2]
         terms: dict[str, torch.Tensor] = {}
         used: list[torch.Tensor | None] = []
+        images = self._images(torch.cat([part for part in (label, complement) if part is not None], dim=1))
         if label is not None:
             seen = None if positive is None else drawn_probabilities(positive, p)
-            self._add(terms, "obj", label[:, 0], log_p if seen is None else seen, positive, logarithms=seen is None)
+            self._add(
+                terms, "obj", label[:, :1], log_p if seen is None else seen, positive, images, logarithms=seen is None
+            )
             if label.shape[1] == 2:
-                self._add(terms, "dense", label[:, 1], log_p, None, logarithms=True)
+                self._add(terms, "dense", label[:, 1:], log_p, None, images, logarithms=True)
             used += [positive]
         if complement is not None:
             seen = p if negative is None else drawn_probabilities(negative, p)
             m = uniform_transition(self.num_classes, p.device) if learned is None else learned
-            self._add(terms, "comp", complement[:, 0], torch.einsum("jk,bj...->bk...", m, seen), negative)
+            self._add(terms, "comp", complement, torch.einsum("jk,bj...->bk...", m, seen), negative, images)
             used += [negative, learned]
         weighted = [self.lambda_trace * term if name.startswith("trace") else term for name, term in terms.items()]
         # DDP wants a gradient, if only 0, for every parameter, and the heads are not always in use
@@ -136,6 +144,11 @@ class CoarseLabelsLoss(_Loss):
             )
         return [] if self.progress < self.warm_start else matrices
 
+    def _images(self, index: torch.Tensor) -> torch.Tensor:
+        """Count the batch's images in which any channel of ``index`` ``[B, A, H, W]`` is annotated."""
+        annotated = (index >= 0) & (index < self.num_classes)
+        return all_reduced(annotated.flatten(1).any(dim=1).sum().float())
+
     def _add(
         self,
         terms: dict[str, torch.Tensor],
@@ -143,22 +156,25 @@ class CoarseLabelsLoss(_Loss):
         index: torch.Tensor,
         values: torch.Tensor,
         matrices: torch.Tensor | None,
+        images: torch.Tensor,
         *,
         logarithms: bool = False,
     ) -> None:
         """Add the annotated pixels' mean of -log of the value that ``index`` picks and, with matrices, of their trace.
 
-        ``index`` is ``[B, H, W]``; ``values`` are probabilities ``[B, C, H, W]``, or their logarithms.
+        ``index`` is ``[B, 1, H, W]``; ``values`` are probabilities ``[B, C, H, W]``, or their logarithms. ``images``
+        have any annotation: the mean counts by the share of them that have this one.
         """
         index = index.long()
         annotated = (index >= 0) & (index < self.num_classes)
         # DDP averages gradients over processes; the sum over processes is what the batch's mean needs
-        share = world_size() / labelled_counts(index, self.num_classes).sum().clamp(min=1.0)
-        picked = values.gather(1, torch.where(annotated, index, 0).unsqueeze(1)).squeeze(1)
+        pixels = labelled_counts(index, self.num_classes).sum().clamp(min=1.0)
+        share = world_size() / pixels * (self._images(index) / images.clamp(min=1.0))
+        picked = values.gather(1, torch.where(annotated, index, 0))
         log_likelihood = picked if logarithms else picked.clamp(min=_SMALLEST).log()
         terms[f"l_{name}"] = torch.where(annotated, -log_likelihood, 0.0).sum() * share
         if matrices is not None:
-            terms[f"trace_{name}"] = torch.where(annotated, traces(matrices), 0.0).sum() * share
+            terms[f"trace_{name}"] = torch.where(annotated, traces(matrices).unsqueeze(1), 0.0).sum() * share
 
     def _check(self, logits: torch.Tensor, label: torch.Tensor | None, complement: torch.Tensor | None) -> None:
         if logits.shape[1] != self.num_classes:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from .index_maps import index_maps
 from .surface_distance import checked_spacing, hd95_and_assd
 
-__all__ = ["OUTCOMES", "class_dice", "pooled_slice_dice", "score_volume", "summarise"]
+__all__ = ["OUTCOMES", "class_dice", "pooled_slice_dice", "score_volume", "statistics", "summarise"]
 
 OUTCOMES = ("scored", "missed", "invented", "absent")
 """What can happen to a class in a volume: both have it, the prediction misses or invents it, neither has it."""
@@ -183,18 +183,19 @@ def _summarise_group(rows: Sequence[Mapping[str, Any]], class_names: Sequence[st
     classes: dict[str, dict[str, Any]] = {}
     for index, class_name in enumerate(class_names[1:], start=1):
         of_class = [row for row in rows if row["class_index"] == index]
-        classes[class_name] = {name: _statistics([row[name] for row in of_class]) for name in scores}
+        classes[class_name] = {name: statistics([row[name] for row in of_class]) for name in scores}
         classes[class_name] |= _counts(of_class)
 
     overall: dict[str, Any] = {
-        name: _statistics([_mean([row[name] for row in of_case]) for of_case in by_case.values()]) for name in scores
+        name: statistics([_mean([row[name] for row in of_case]) for of_case in by_case.values()]) for name in scores
     }
     if any("pooled_slice_dice" in row for row in rows):
-        overall["pooled_slice_dice"] = _statistics([of_case[0]["pooled_slice_dice"] for of_case in by_case.values()])
+        overall["pooled_slice_dice"] = statistics([of_case[0]["pooled_slice_dice"] for of_case in by_case.values()])
     return {"cases": len(by_case), "classes": classes, "all": overall | _counts(rows)}
 
 
-def _statistics(values: Sequence[float]) -> dict[str, float]:
+def statistics(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, standard deviation (``ddof=0``) and median of the values that are not NaN, and their number n."""
     known = np.asarray([value for value in values if not np.isnan(value)], dtype=float)
     if not known.size:
         return {"mean": float("nan"), "std": float("nan"), "median": float("nan"), "n": 0}
@@ -202,7 +203,7 @@ def _statistics(values: Sequence[float]) -> dict[str, float]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return _statistics(values)["mean"]
+    return statistics(values)["mean"]
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

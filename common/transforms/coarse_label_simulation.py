@@ -53,6 +53,8 @@ def simulate_coarse_labels(
         raise UserError(f"others must be 'coarse' or 'ignore', got {others!r}")
     if not 0.0 <= swap <= 1.0:
         raise UserError(f"swap must lie in 0 .. 1, got {swap}")
+    if not 0.0 < ratio <= 1.0:
+        raise UserError(f"ratio must be over 0 and at most 1, got {ratio}")
     if mask.ndim != 2:
         raise ValueError(f"the mask must be [H, W], got shape {mask.shape}")
     if mask.size and not 0 <= mask.min() <= mask.max() <= num_classes:

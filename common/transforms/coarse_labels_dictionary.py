@@ -14,21 +14,25 @@ from monai.utils import convert_to_dst_type, convert_to_numpy
 from .coarse_drawing import CoarseDrawing, MorphoDrawing
 from .coarse_label_simulation import simulate_coarse_labels
 
-__all__ = ["FillUnpaintedd", "SimulateCoarseLabelsd"]
+__all__ = ["UNKNOWN", "FillUnpaintedd", "SimulateCoarseLabelsd"]
+
+UNKNOWN = "unknown"
+"""The key under which a simulation leaves, where there are any, the pixels of which even the mask knows nothing."""
 
 
 class SimulateCoarseLabelsd(MapTransform):
     """Replace a dense mask by a positive coarse drawing and add the negative one, slice by slice.
 
     What is drawn depends on ``seed``, the item's name and the slice's number alone, as if an annotator had drawn each
-    slice once. An item that says ``"supervision": "dense"`` keeps its mask and gets no negative drawing.
+    slice once. Items that do not say ``"supervision": "simulated"`` are left as they are: they bring drawings, or a
+    dense mask to be learned from as such.
 
     The arguments ``drawing`` to ``swap`` are those of
     :func:`~common.transforms.coarse_label_simulation.simulate_coarse_labels`.
 
     Args:
         keys: the key of the dense mask ``[1, H, W]`` or ``[1, H, W, D]``, which becomes the positive drawing.
-        num_classes: number of classes C; pixels of value C, which cropping and padding leave, stay unpainted.
+        num_classes: number of classes C; pixels of value C, of which nothing is known, stay unpainted.
         complement: key of the negative drawing.
         drawing: how a class is drawn; None for MorphoDrawing with its defaults.
         ratio: share of each drawing's area to keep.
@@ -77,7 +81,7 @@ class SimulateCoarseLabelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with both drawings, in the mask's type and with its metadata."""
         item = dict(data)
-        if item.get("supervision") == "dense":
+        if item.get("supervision") != "simulated":
             return item
         for key in self.key_iterator(item):
             mask = item[key]
@@ -90,6 +94,8 @@ class SimulateCoarseLabelsd(MapTransform):
                 label[..., number], complement[..., number] = simulate_coarse_labels(
                     values[..., number], self.num_classes, rng, **self.options
                 )
+            if (values == self.num_classes).any():
+                item[UNKNOWN] = mask == self.num_classes
             item[key], item[self.complement] = (
                 convert_to_dst_type(drawn.reshape(1, *planes.shape), mask)[0] for drawn in (label, complement)
             )
@@ -101,7 +107,9 @@ class FillUnpaintedd(MapTransform):
 
     Zhang et al., "Positive and negative coarse labels", take the loss over all pixels. A positive drawing then says
     "background" where nothing is painted; a negative drawing of two classes says "not background" where "not the
-    object" is not painted. Of more classes, the negative drawing's unpainted part has no such meaning and stays.
+    object" is not painted. Of more classes, the negative drawing's unpainted part has no such meaning and stays. So do
+    the pixels of which the mask behind simulated drawings knows nothing, such as those around the round field of view
+    of a photograph.
 
     This belongs on the loaded drawing, before it is cropped, padded, resampled or augmented: later, what lies outside
     the image could not be told from what is unpainted, nor a missing drawing from an empty one.
@@ -128,10 +136,11 @@ class FillUnpaintedd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with the unpainted pixels of its drawings filled with class 0."""
         item = dict(data)
+        unknown = item.pop(UNKNOWN, False)
         for key in self.key_iterator(item):
             if key != self.complement or self.num_classes == 2:
                 drawn = item[key]
-                item[key] = drawn * (drawn != self.num_classes)
+                item[key] = drawn * ((drawn != self.num_classes) | unknown)
         return item
 
 

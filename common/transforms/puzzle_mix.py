@@ -62,18 +62,18 @@ class PuzzleMix:
         t_eps: float = 0.8,
         symmetric: bool = False,
     ) -> None:
-        for name, value in {"mixup_alpha": alpha, "t_eps": t_eps}.items():
+        for name, value in {"mixup_alpha": alpha, "transport_cost": t_eps}.items():
             if not value > 0:
                 raise UserError(f"{name} must be above 0, got {value}")
-        for name, value in {"eta": eta, "beta": beta, "gamma": gamma}.items():
+        for name, value in {"mix_eta": eta, "mix_beta": beta, "mix_gamma": gamma}.items():
             if not value >= 0:
                 raise UserError(f"{name} must not be negative, got {value}")
         if n_labels < 2:
-            raise UserError(f"n_labels must be at least 2, got {n_labels}")
+            raise UserError(f"mix_levels must be at least 2, got {n_labels}")
         if min(neigh_size, t_size) < 1:
-            raise UserError(f"neigh_size and t_size must be at least 1, got {neigh_size} and {t_size}")
+            raise UserError(f"mix_neighbourhood and transport_patch must be at least 1, got {neigh_size} and {t_size}")
         if not block_nums or min(block_nums) < 1:
-            raise UserError(f"block_nums needs positive numbers of blocks, got {list(block_nums)}")
+            raise UserError(f"mix_blocks needs positive numbers of blocks, got {list(block_nums)}")
         self.alpha = alpha
         self.energy_options: dict[str, Any] = {
             "n_labels": n_labels,

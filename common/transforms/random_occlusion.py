@@ -36,7 +36,7 @@ class RandomOcclusion:
         if size < 1:
             raise UserError(f"occlusion_size must be at least 1 pixel, got {size}")
         if hidden_label not in ("ignore", "background"):
-            raise UserError(f"hidden_label must be 'ignore' or 'background', got {hidden_label!r}")
+            raise UserError(f"occlusion_label must be 'ignore' or 'background', got {hidden_label!r}")
         self.ignore_index = ignore_index
         self.size = size
         self.rotated = rotated

@@ -19,6 +19,8 @@ from monai.bundle import create_workflow
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
+DRAWN = "coarse_labels"
+"""The bundle whose labels are drawings, which may be dense and need no background."""
 Content = dict[str, Any]
 
 
@@ -51,6 +53,7 @@ def workflow(bundle: str, study: Path, *configs: str, **options: Any) -> None:
             "pixdim": [4.0, 4.0],
             "roi_size": [48, 48],
             "filters": 2,
+            **({"simulate": False} if bundle == DRAWN and configs == ("train",) else {}),
             **options,
         },
     ).run()
@@ -159,8 +162,12 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-@pytest.mark.parametrize("bundle", BUNDLES)
+def mistakes_of(bundle: str) -> list[str]:
+    fine = {"no unlabelled voxel", "no background scribble"} if bundle == DRAWN else set()
+    return [mistake for mistake in MISTAKES if mistake not in fine]
+
+
+@pytest.mark.parametrize(("bundle", "mistake"), [(name, mistake) for name in BUNDLES for mistake in mistakes_of(name)])
 def test_training_stops_at_bad_data(bundle: str, mistake: str, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage, expected = MISTAKES[mistake]
     damage(study)

@@ -19,6 +19,8 @@ BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (pat
 SMALL = {"pixdim": "[4.0,4.0]", "roi_size": "[48,48]", "filters": "4", "batch_size": "8"}
 TERMS = {
     "attenscribble": ["l_seg", "l_mcrf", "l_atn", "similarity", "similarity_outside"],
+    "coarse_labels": ["l_obj", "trace_obj", "l_comp", "trace_comp"],
+    "cyclemix": ["l_unmix", "l_mix", "l_con_g", "l_con_l"],
     "dmpls": ["l_pce_main", "l_pce_auxiliary", "l_pls"],
     "maag": ["l_sup", "a0", "v_sigma_scribble", "v_delta", "v_sigma"],
 }

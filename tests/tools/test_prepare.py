@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.data.acdc import SECTIONS, load_splits
 from common.data.datalist import datalist_info, load_datalist, of_fold
@@ -113,16 +114,16 @@ def test_faulty_files_are_found_before_anything_is_written(download: Path, tmp_p
     spoiled = broken / f"patient{number:03d}_frame01_scribble.nii.gz"
     spoiled.unlink()
     spoiled.write_bytes(b"cut")
-    options = {"source": str(download / "database"), "scribbles": str(broken), "split": "half35"}
+    options: dict[str, Any] = {"source": str(download / "database"), "scribbles": str(broken), "split": "half35"}
     with pytest.raises(UserError, match=rf"^{re.escape(str(spoiled))}: cannot be read"):
         main("acdc", output=str(tmp_path / "new"), check=True, **options)
     assert not (tmp_path / "new").exists()
 
 
 def test_unknown_data_set(tmp_path: Path) -> None:
-    known = "acdc, lvsc, chaos_t1, chaos_t2, ppss"
-    with pytest.raises(UserError, match=rf'^unknown data set "mnist"; the known ones are {known}$'):
-        main("mnist", source=str(tmp_path), scribbles=str(tmp_path), output=str(tmp_path))
+    known = "acdc, lvsc, chaos_t1, chaos_t2, ppss, mnist, les_av, mscmr, cityscapes"
+    with pytest.raises(UserError, match=rf'^unknown data set "emnist"; the known ones are {known}$'):
+        main("emnist", source=str(tmp_path), scribbles=str(tmp_path), output=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,65 @@ def test_data_sets_with_drawn_scribbles(
     assert not [file for file in path.parent.rglob(".*") if file.is_file()]  # no temporary file is left
 
 
+def printed_counts(text: str) -> list[str]:
+    """What is said of the sections training, validation and test."""
+    return re.findall(r"^  (?:training|validation|test): (.*)$", text, re.MULTILINE)
+
+
+def test_mscmr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = np.arange(4, dtype=np.uint16).reshape(2, 2, 1).repeat(3, axis=0)
+    for part, number, suffix in (("train", 5, "_scribble"), ("val", 1, "_manual")):
+        labels = np.where(np.arange(6)[:, None, None] < 4, 4, mask) if part == "train" else mask
+        labels[0, 0] = 0
+        for folder, ending, voxels in (("images", "", mask), ("labels", suffix, labels.astype(np.uint16))):
+            file = tmp_path / "in" / part / folder / f"subject{number}_DE{ending}.nii.gz"
+            file.parent.mkdir(parents=True)
+            nib.save(nib.Nifti1Image(voxels, np.eye(4)), file)
+    main("mscmr", source=str(tmp_path / "in"), output=str(tmp_path / "out"), check=True)
+    text = capsys.readouterr().out
+    assert text.startswith(f"{tmp_path / 'out' / 'datalist.json'}: split published\n")
+    assert printed_counts(text) == ["1 volumes of 1 patients"] * 2 + ["0 volumes of 0 patients"]
+    assert len(load_datalist(tmp_path / "out" / "datalist.json", "unlabelled")) == 1
+    nib.save(nib.Nifti1Image(voxels + 4, np.eye(4)), file)
+    with pytest.raises(UserError, match=r"subject1_DE_manual\.nii\.gz: unknown label value"):
+        main("mscmr", source=str(tmp_path / "in"), output=str(tmp_path / "out"), check=True)
+
+
+@pytest.mark.parametrize("form", ["simulated", "polygons"])
+def test_cityscapes(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = np.tile(np.arange(34, dtype=np.uint8), (4, 1))  # of which 15 are no classes, so not annotated
+    for part, city in (("train", "aachen"), ("train", "bochum"), ("train", "ulm"), ("val", "lindau")):
+        for kind in ("leftImg8bit", "gtFine_labelIds", "gtCoarse_labelIds"):
+            file = tmp_path / "in" / kind.partition("_")[0] / part / city / f"{city}_000000_000019_{kind}.png"
+            file.parent.mkdir(parents=True)
+            Image.fromarray(numbers).save(file)
+    options: dict[str, Any] = {"source": str(tmp_path / "in"), "output": str(tmp_path / "out"), "form": form}
+    main("cityscapes", check=True, **options)
+    text = capsys.readouterr().out
+    assert text.startswith(f"{tmp_path / 'out' / 'datalist.json'}: split aachen\n")
+    assert printed_counts(text) == ["1 pictures"] * 3
+    item = json.loads((tmp_path / "out" / "datalist.json").read_text())["training"][0]
+    folder = {"simulated": "masks", "polygons": "drawings"}[form]
+    assert item["label"] == f"{folder}/aachen_000000_000019.png"
+    main("cityscapes", split="all", **options)
+    assert printed_counts(capsys.readouterr().out) == ["2 pictures", "1 pictures", "1 pictures"]
+
+
+def test_real_mnist_les_av_and_mscmr(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = {
+        "mnist": ("drawn, seed 0", ["600 digits", "200 digits"]),
+        "les_av": ("committed", ["14 photographs", "4 photographs"]),
+        "mscmr": ("published", ["25 volumes of 25 patients", "5 volumes of 5 patients"]),
+    }
+    for dataset, (split, counts) in expected.items():
+        path = tmp_path / dataset / "datalist.json"
+        main(dataset, source=str(data_root / dataset), output=str(path.parent), check=dataset == "mscmr")
+        text = capsys.readouterr().out
+        assert text.startswith(f"{path}: split {split}\n")
+        assert printed_counts(text)[:2] == counts
+        assert len(load_datalist(path, "training")) == int(counts[0].split()[0])
+
+
 def test_forms_of_scribbles(chaos_tree: Path, lvsc_tree: Path, tmp_path: Path) -> None:
     main("chaos_t1", source=str(chaos_tree), output=str(tmp_path / "chaos"), form="thick")
     assert "skeletons (thick)" in json.loads((tmp_path / "chaos" / "datalist.json").read_text())["description"]
@@ -178,6 +238,11 @@ def test_forms_of_scribbles(chaos_tree: Path, lvsc_tree: Path, tmp_path: Path) -
         ("acdc", {"form": "diag"}, "acdc has no --form; its options are --source, --output, --scribbles, --split"),
         ("lvsc", {"scribbles": "x"}, "lvsc has no --scribbles; its options are --source, --output, --form, --seed"),
         ("ppss", {"split": "maag"}, "ppss has no --split; its options are --source, --output, --form, --seed"),
+        ("mnist", {"split": "x"}, "mnist has no --split; its options are --source, --output, --form, --seed"),
+        ("mnist", {"form": "x"}, 'unknown form "x" of MNIST pictures; choose one of noisy, clean'),
+        ("les_av", {"form": "x"}, "les_av has no --form; its options are --source, --output"),
+        ("mscmr", {"split": "x"}, "mscmr has no --split; its options are --source, --output"),
+        ("cityscapes", {"split": "x"}, 'unknown Cityscapes split "x"; choose one of aachen, all'),
         ("lvsc", {"seed": -1}, "--seed is -1; give a number from 0 on"),
         ("lvsc", {"seed": "x"}, "--seed is 'x'; give a number from 0 on"),
         ("lvsc", {"form": "x"}, 'unknown form "x" of LVSC scribbles; choose one of diag, four, king, v2'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,16 @@ def message(item: Item, kind: str = "scribble") -> str:
 
 def test_what_is_found_in_good_scribbles(item: Item) -> None:
     found = inspect_item(item, num_classes=4, kind="scribble")
+    voxels = np.random.default_rng(0).integers(0, 900, (4, 5, 2))
+    assert found.pop("image_checksum") == zlib.crc32(voxels.astype(np.int16).tobytes(order="F"))
+    assert [line.partition(": ")[2] for line in found.pop("warnings")] == [
+        "has only 4 of class 0, 2 of class 1, 1 of class 3 (voxels); draw longer strokes, or remove a slip of the pen"
+    ]
     assert found == {
         "shape": (4, 5, 2),
         "spacing": SPACING,
+        "orientation": "RAS",
+        "intensity_range": (voxels.min(), voxels.max()),
         "annotated_share": {0: 4 / 40, 1: 2 / 40, 2: 0.0, 3: 1 / 40},
         "problems": [],
     }
@@ -82,7 +90,9 @@ def test_mixed_supervision(item: Item) -> None:
 
 
 def test_unknown_kind(item: Item) -> None:
-    with pytest.raises(ValueError, match=r"^kind must be one of scribble, dense, either, image, mask, got 'masks'$"):
+    with pytest.raises(
+        ValueError, match=r"^kind must be one of scribble, dense, either, coarse, image, mask, got 'masks'$"
+    ):
         check_items([item], num_classes=4, kind="masks")
 
 
@@ -97,10 +107,61 @@ def test_either_sort_of_label(item: Item) -> None:
     )
 
 
+@pytest.fixture
+def coarse(item: Item, tmp_path: Path) -> Item:
+    """A positive drawing, 1 and 3 painted alone, and a negative one, which says "not 2" of two voxels."""
+    positive, negative = strokes(), np.full((4, 5, 2), 4, np.uint8)
+    positive[positive == 0] = 4
+    negative[0, 2:4, 1] = 2
+    save(Path(item["label"]), positive)
+    return item | {"complement": save(tmp_path / "complement.nii.gz", negative)}
+
+
+def test_coarse_drawings(coarse: Item) -> None:
+    check_items([coarse], num_classes=4, kind="coarse")
+    found = inspect_item(coarse, num_classes=4, kind="coarse")
+    assert (found["shape"], found["spacing"], found["problems"]) == ((4, 5, 2), SPACING, [])
+    assert found["annotated_share"] == {0: 0.0, 1: 2 / 40, 2: 0.0, 3: 1 / 40}  # of the positive drawing
+    for key in ("label", "complement"):
+        check_items([{name: coarse[name] for name in ("image", key)}], num_classes=4, kind="coarse")
+    dense(coarse)["supervision"] = "dense"
+    check_items([coarse], num_classes=4, kind="coarse")
+
+
+@pytest.mark.parametrize("key", ["label", "complement"])
+def test_faulty_coarse_drawings(coarse: Item, key: str) -> None:
+    values = strokes()
+    values[0, 0, 0] = 5
+    save(Path(coarse[key]), values)
+    expected = f"{coarse[key]}: unknown label value 5; allowed are 0..3 and 4 (not annotated)"
+    assert message(coarse, "coarse") == expected
+    save(Path(coarse[key]), strokes()[:3])
+    expected = f"{coarse[key]}: shape (3, 5, 2) differs from the image's (4, 5, 2); save the label on the grid of "
+    assert message(coarse, "coarse") == expected + coarse["image"]
+    affine = np.diag([*SPACING, 1.0])
+    affine[1, 3] = 2.0
+    save(Path(coarse[key]), strokes(), affine)
+    assert message(coarse, "coarse").startswith(f"{coarse[key]}: affine differs from the image's by 2.000 mm")
+    save(Path(coarse[key]), strokes().astype(np.float32) / 2)
+    assert message(coarse, "coarse").startswith(f"{coarse[key]}: label value 0.5 is no integer")
+    Path(coarse[key]).unlink()
+    assert message(coarse, "coarse") == f"{coarse[key]}: no such file; correct the path or restore the file"
+
+
+def test_coarse_items_without_or_with_too_many_drawings(coarse: Item) -> None:
+    bare = {key: coarse[key] for key in ("image", "case")}
+    assert message(bare, "coarse") == 'toy: has no "label"; add the path of its file'
+    several = coarse | {"label": [coarse["label"]] * 2}
+    assert message(several, "coarse") == 'toy: lists 2 files as "label"; give the one of the positive drawing'
+
+
 def test_every_annotator_is_checked(item: Item, tmp_path: Path) -> None:
     second = save(tmp_path / "second.nii.gz", strokes())
     several = {**item, "label": [item["label"], second]}
-    assert inspect_item(several, num_classes=4, kind="scribble") == inspect_item(item, num_classes=4, kind="scribble")
+    found, alone = (inspect_item(given, num_classes=4, kind="scribble") for given in (several, item))
+    assert [line.partition(": ")[0] for line in found.pop("warnings")] == several["label"]
+    alone.pop("warnings")
+    assert found == alone
     save(Path(second), strokes()[:3])
     assert message(several) == (
         f"{second}: shape (3, 5, 2) differs from the image's (4, 5, 2); save the label on the grid of {item['image']}"

@@ -169,6 +169,22 @@ def test_an_image_may_have_labels_of_several_annotators(toy: Path) -> None:
     assert error_of(toy).startswith(f'{toy}: 1 of 4 files listed under "training" do not exist')
 
 
+def test_a_training_image_may_have_a_negative_drawing_alone(toy: Path) -> None:
+    item = {"image": "a.nii.gz", "complement": "a_s.nii.gz"}
+    put(toy, training=[item, item | {"label": "b_s.nii.gz"}], validation=[item])
+    folder = toy.parent
+    expected = [{"image": f"{folder}/a.nii.gz", "complement": f"{folder}/a_s.nii.gz"}]
+    expected.append(expected[0] | {"label": f"{folder}/b_s.nii.gz"})
+    assert load_datalist(toy, "training") == expected
+    assert error_of(toy, "validation") == f'{toy}: item 1 of "validation" has no "label"; add the path of its file'
+    write_datalist(folder / "again.json", {"training": expected})
+    assert json.loads((folder / "again.json").read_text())["training"] == [item, item | {"label": "b_s.nii.gz"}]
+    (folder / "a_s.nii.gz").unlink()
+    assert error_of(toy).startswith(f'{toy}: 1 of 3 files listed under "training" do not exist')
+    put(toy, training=[item | {"complement": ["a_s.nii.gz"]}])
+    assert error_of(toy) == f'{toy}: "complement" of item 1 of "training" is [\'a_s.nii.gz\']; give a path'
+
+
 def test_info(toy: Path) -> None:
     assert datalist_info(toy) == HEAD
 

@@ -82,6 +82,20 @@ def test_dense_masks_beside_scribbles():
         SliceDataset(items(3), with_mask, keys=["image", "label", "dense_label"])
 
 
+def test_dense_masks_alone_may_leave_the_first_channel_to_drawings():
+    dense = items(2, supervision="dense")
+    together = SliceDataset(dense, volume, ignore_index=2)
+    apart = SliceDataset(dense, volume, ignore_index=2, dense_apart=True)
+    assert together.slices["label"].shape == (4, 1, 6, 5)
+    assert apart.slices["label"].shape == (4, 2, 6, 5)
+    assert (apart.slices["label"][:, 0] == 2).all()
+    assert torch.equal(apart.slices["label"][:, 1:], together.slices["label"])
+    # beside drawings, and for drawings alone, it changes nothing
+    for data in (items(2) + dense, items(2)):
+        one, two = (SliceDataset(data, volume, ignore_index=2, dense_apart=apart) for apart in (False, True))
+        assert torch.equal(one.slices["label"], two.slices["label"])
+
+
 def test_empty_dataset_has_length_zero():
     assert len(SliceDataset([], volume)) == 0
 

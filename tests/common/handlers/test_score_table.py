@@ -16,10 +16,13 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
+from monai.handlers import from_engine
 from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, LoadImaged
 
 from common.errors import UserError
-from common.handlers.score_table import PROTOCOL, ScoreTable
+from common.handlers.score_table import ScoreTable
+from common.metrics.mean_iou import MeanIoU
+from common.metrics.score_document import PROTOCOL
 
 NAMES = ["background", "RV", "LV"]
 AFFINE = np.diag([-2.0, 1.0, 5.0, 1.0])  # 2 x 1 x 5 mm, one axis flipped
@@ -170,8 +173,11 @@ def test_log(tmp_path, caplog):
     (record,) = [record for record in caplog.records if record.name == "common.handlers.score_table"]
     lines = {line.split()[0]: line.split()[1:] for line in record.getMessage().splitlines()[1:]}
     # Dice 1, 0.75, 0: variance 1.5625 / 3 - (1.75 / 3)^2 = 0.18056, std 0.425
-    assert lines["RV"] == ["0.583", "±", "0.425", "0.50", "1", "0", "0"]
-    assert lines["LV"] == ["1.000", "±", "0.000", "0.00", "0", "0", "1"]
+    # IoU 1, 0.6, 0: variance 1.36 / 3 - (1.6 / 3)^2 = 0.16889, std 0.411; HD95 0 and 1, ASSD 0 and 0.25, one miss
+    assert lines["RV"][:9] == ["3", "0.583", "±", "0.425", "0.750", "0.533", "±", "0.411", "0.600"]
+    assert lines["RV"][9:] == ["0.50", "±", "0.50", "0.50", "0.12", "±", "0.12", "0.12", "1", "0", "0"]
+    assert lines["LV"][:5] == ["2", "1.000", "±", "0.000", "1.000"]
+    assert lines["LV"][-3:] == ["0", "0", "1"]
 
 
 def test_two_dimensional_images(tmp_path):
@@ -182,6 +188,43 @@ def test_two_dimensional_images(tmp_path):
     assert row["dice"] == pytest.approx(0.5)
     assert row["hd95"] == pytest.approx(1)
     assert row["phase"] is None
+
+
+def test_voxels_that_are_not_annotated_count_as_background_in_both(tmp_path):
+    label = MetaTensor(torch.zeros((1, 6, 6)), affine=torch.eye(4))
+    label[0, 1:3], label[0, 4:] = 1, 2
+    prediction = torch.zeros((1, 6, 6))
+    prediction[0, 2:] = 1  # rows 2 to 5; 4 and 5 do not count
+    item = {"case": "eye", "pred": prediction, "label": label}
+    (row,) = ScoreTable(tmp_path, ["background", "vessel"], ignore_index=2)._rows_of(item)
+    # rows 2 and 3 against rows 1 and 2: 6 of 12 and 12 pixels
+    assert row["dice"] == pytest.approx(2 * 6 / 24)
+    assert row["iou"] == pytest.approx(6 / 18)
+    assert row["hd95"] == pytest.approx(1)
+    assert row["reference_ml"] == pytest.approx(12 / 1000)
+    # one slice: the same pixels
+    assert row["pooled_slice_dice"] == pytest.approx(0.5)
+    assert label.unique().tolist() == [0, 1, 2]  # the reference itself stays as it is
+    assert prediction[0, 4:].min() == 1
+    with pytest.raises(UserError, match="the value 2"):
+        ScoreTable(tmp_path, ["background", "vessel"])._rows_of(item)
+    table = ScoreTable(tmp_path, ["background", "vessel"], ignore_index=2)
+    with pytest.raises(UserError, match=r"^eye: .*reference's grid"):
+        table._rows_of({**item, "pred": torch.zeros((1, 4, 4))})
+
+
+def test_the_metrics_of_the_evaluator_are_written(tmp_path):
+    counts = {"val_mean_iou": MeanIoU(num_classes=3, output_transform=from_engine(["pred", "label"]))}
+    run(entries(tmp_path), ScoreTable(tmp_path, NAMES), key_val_metric=counts)
+    _, document = read(tmp_path)
+    # Voxels of all cases: class 0 of a, b and c is 120 * 4 - 32 - 8 = 440 twice and 64 * 3 - 12 = 180. In b 8 voxels
+    # of RV are missed and 8 invented, in c 12 are missed.
+    both = [440 + 432 + 180, 32 + 24, 8 + 8]
+    either = [440 + 448 + 192, 32 + 40 + 12, 16]
+    expected = sum(one / two for one, two in zip(both, either, strict=True)) / 3
+    assert document["metrics"] == {"val_mean_iou": pytest.approx(expected)}
+    run(entries(tmp_path), ScoreTable(tmp_path, NAMES, name="bare"))
+    assert read(tmp_path, "bare")[1]["metrics"] == {}
 
 
 class TestMistakes:

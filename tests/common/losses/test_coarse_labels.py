@@ -158,8 +158,26 @@ def test_an_image_without_a_drawing_adds_nothing_not_even_to_the_trace() -> None
     assert gradient[0].abs().max() > 0
     alone = [0, 2]
     loss([head[alone] for head in heads], {"label": target["label"][alone]})
-    torch.testing.assert_close(loss.terms["l_obj"], terms["l_obj"])
-    torch.testing.assert_close(loss.terms["trace_obj"], terms["trace_obj"])
+    # two of the three images have the drawing
+    torch.testing.assert_close(loss.terms["l_obj"] * 2 / 3, terms["l_obj"])
+    torch.testing.assert_close(loss.terms["trace_obj"] * 2 / 3, terms["trace_obj"])
+
+
+def test_kinds_of_annotation_count_by_their_images() -> None:
+    """The paper sums over images: four dense masks are not outweighed by one coarse image."""
+    heads, target = random_case(batch=5)
+    dense = torch.randint(0, 3, target["label"].shape)
+    target["label"][1:], target["complement"][1:], dense[0] = 3, 3, 3
+    loss = CoarseLabelsLoss(3, warm_start=0.0)
+    value = loss(heads, {**target, "label": torch.cat([target["label"], dense], dim=1)})
+    coarse = loss([head[:1] for head in heads], {key: index[:1] for key, index in target.items()})
+    torch.testing.assert_close(value, coarse / 5 + F.cross_entropy(heads[0][1:], dense[1:, 0]) * 4 / 5)
+    # an image without any annotation changes nothing
+    more = [torch.cat([head, head[:1]]) for head in heads]
+    nothing = torch.full_like(dense[:1], 3)
+    label = torch.cat([torch.cat([target["label"], dense], dim=1), torch.cat([nothing, nothing], dim=1)])
+    again = loss(more, {"label": label, "complement": torch.cat([target["complement"], nothing])})
+    torch.testing.assert_close(again, value)
 
 
 def test_no_gradient_on_unannotated_pixels_and_codes_do_not_matter() -> None:
@@ -222,7 +240,8 @@ def test_dense_masks_in_a_second_channel_are_true() -> None:
     dense = torch.randint(0, 3, target["label"].shape)
     dense[0] = 3
     value = loss(heads, {**target, "label": torch.cat([target["label"], dense], dim=1)})
-    plain = F.cross_entropy(heads[0][1:], dense[1:, 0])
+    # two of the three images have one
+    plain = F.cross_entropy(heads[0][1:], dense[1:, 0]) * 2 / 3
     torch.testing.assert_close(loss.terms["l_dense"], plain.detach())
     torch.testing.assert_close(value, coarse + plain)
 

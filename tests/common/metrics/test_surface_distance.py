@@ -115,6 +115,30 @@ def test_agrees_with_brute_force(seed, shape, spacing):
     assert assd(a, b, spacing) == pytest.approx((expected[0].mean() + expected[1].mean()) / 2, abs=1e-6)
 
 
+@pytest.mark.parametrize(("shape", "spacing"), [((40, 35, 7), (1.37, 0.83, 8.0)), ((90, 80), (0.5, 2.0))])
+def test_specks_far_apart_agree_with_brute_force(shape, spacing):
+    """Few surface voxels in a wide box, which are searched in another way than many in a narrow one."""
+    rng = np.random.default_rng(11)
+    a, b = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    a[10:15, 10:13], b[11:16, 9:13] = True, True
+    a.ravel()[rng.integers(0, a.size, 4)] = True
+    b.ravel()[rng.integers(0, b.size, 3)] = True
+    a.ravel()[[0, -1]] = True
+    for measured, right in zip(surface_distances(a, b, spacing), brute_force(a, b, spacing), strict=True):
+        np.testing.assert_allclose(measured, right, atol=1e-9)
+
+
+def test_a_distance_transform_and_a_search_among_the_points_give_the_same(monkeypatch):
+    rng = np.random.default_rng(13)
+    a, b = blob(rng, (20, 18, 6), 0.1), blob(rng, (20, 18, 6))
+    found = []
+    for threshold in (0, 10**9):
+        monkeypatch.setattr("common.metrics.surface_distance._VOXELS_A_POINT", threshold)
+        found.append(surface_distances(a, b, (1.37, 0.83, 8.0)))
+    for searched, transformed in zip(*found, strict=True):
+        np.testing.assert_allclose(searched, transformed, atol=1e-9)
+
+
 @pytest.mark.parametrize("margin", [0, 1, 7])
 def test_the_field_of_view_does_not_matter(margin):
     rng = np.random.default_rng(3)

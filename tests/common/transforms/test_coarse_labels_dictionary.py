@@ -22,13 +22,14 @@ def volume(slices: int = 3) -> torch.Tensor:
 
 
 def item(**extra: Any) -> dict[str, Any]:
-    return {"label": MetaTensor(volume(), affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0]))), "case": "a", **extra}
+    mask = MetaTensor(volume(), affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0])))
+    return {"label": mask, "case": "a", "supervision": "simulated", **extra}
 
 
 def test_slices_are_drawn_one_by_one_from_seed_name_and_number() -> None:
     simulate = SimulateCoarseLabelsd("label", 3, drawing=SquareDrawing(), seed=5)
     drawn = simulate(item())
-    assert set(drawn) == {"label", "complement", "case"}
+    assert set(drawn) == {"label", "complement", "case", "supervision"}
     for key in ("label", "complement"):
         assert drawn[key].shape == (1, 24, 20, 3)
         assert drawn[key].dtype == torch.float32
@@ -59,9 +60,8 @@ def test_options_reach_the_simulation() -> None:
 
 def test_an_item_without_name_is_named_by_its_file() -> None:
     simulate = SimulateCoarseLabelsd("label", 3, drawing=SquareDrawing())
-    drawings = [
-        simulate({"label": MetaTensor(volume(), meta={"filename_or_obj": name})})["label"] for name in ("x", "y", "x")
-    ]
+    masks = [MetaTensor(volume(), meta={"filename_or_obj": name}) for name in ("x", "y", "x")]
+    drawings = [simulate({"label": mask, "supervision": "simulated"})["label"] for mask in masks]
     assert torch.equal(drawings[0], drawings[2])
     assert not torch.equal(drawings[0], drawings[1])
 
@@ -69,20 +69,32 @@ def test_an_item_without_name_is_named_by_its_file() -> None:
 def test_a_plane_alone_and_numpy() -> None:
     simulate = SimulateCoarseLabelsd("label", 3, drawing=SquareDrawing())
     plane = volume()[..., 0].numpy().astype(np.uint8)
-    drawn = simulate({"label": plane, "case": "a"})
+    drawn = simulate(item(label=plane))
     assert isinstance(drawn["complement"], np.ndarray)
     assert drawn["label"].dtype == np.uint8
     np.testing.assert_array_equal(drawn["label"], simulate(item())["label"][..., 0].numpy())
 
 
-def test_dense_supervision_and_missing_masks_pass() -> None:
-    simulate = SimulateCoarseLabelsd("label", 3, allow_missing_keys=True)
-    dense = simulate(item(supervision="dense"))
-    assert torch.equal(dense["label"], volume())
-    assert "complement" not in dense
-    assert simulate({"image": 1}) == {"image": 1}
+@pytest.mark.parametrize("supervision", [None, "dense", "scribble"])
+def test_only_items_that_ask_for_it_are_drawn(supervision: str | None) -> None:
+    drawing = torch.full_like(volume(), 3)
+    kept = SimulateCoarseLabelsd("label", 3)(item(supervision=supervision, complement=drawing))
+    assert torch.equal(kept["label"], volume())
+    assert kept["complement"] is drawing
+    without = {key: value for key, value in item().items() if key != "supervision"}
+    assert set(SimulateCoarseLabelsd("label", 3)(without)) == {"label", "case"}
+
+
+def test_a_simulated_drawing_replaces_one_that_is_there() -> None:
+    simulate = SimulateCoarseLabelsd("label", 3, drawing=SquareDrawing())
+    assert torch.equal(simulate(item(complement=volume()))["complement"], simulate(item())["complement"])
+
+
+def test_missing_masks() -> None:
+    bare = {"image": 1, "supervision": "simulated"}
+    assert SimulateCoarseLabelsd("label", 3, allow_missing_keys=True)(bare) == bare
     with pytest.raises(KeyError):
-        SimulateCoarseLabelsd("label", 3)({"image": 1})
+        SimulateCoarseLabelsd("label", 3)(bare)
     with pytest.raises(UserError, match="others must be"):
         SimulateCoarseLabelsd("label", 3, others="all")(item())
 
@@ -94,6 +106,22 @@ def test_unpainted_pixels_of_two_classes_are_background_and_not_background() -> 
         assert filled[key].tolist() == [[[1.0, 0.0], [0.0, 0.0]]]
         assert isinstance(filled[key], MetaTensor)
     assert label.tolist() == [[[1.0, 2.0], [2.0, 0.0]]]
+
+
+@pytest.mark.parametrize("container", [MetaTensor, np.asarray], ids=["tensor", "array"])
+def test_what_the_mask_does_not_know_is_filled_in_neither_drawing(container: Any) -> None:
+    mask = (volume() == 1).float()
+    mask[:, :, 14:] = 2
+    simulate = SimulateCoarseLabelsd("label", 2, drawing=SquareDrawing())
+    drawn = simulate(item(label=container(mask)))
+    filled = FillUnpaintedd(("label", "complement"), 2)(drawn)
+    assert set(filled) == {"label", "complement", "case", "supervision"}
+    for key in ("label", "complement"):
+        values = torch.as_tensor(np.asarray(filled[key]))
+        assert (values[:, :, 14:] == 2).all()
+        assert set(values[:, :, :14].unique().tolist()) == {0, 1}
+    again = FillUnpaintedd(("label", "complement"), 2)(simulate(item(label=container(mask % 2))))
+    assert set(np.unique(np.asarray(again["label"]))) == {0, 1}
 
 
 def test_of_more_classes_the_negative_drawing_stays() -> None:

@@ -107,5 +107,5 @@ def test_same_seed_same_squares() -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(ValueError, match="occlusion_size must be at least 1 pixel, got 0"):
         RandomOcclusion(ignore_index=4, size=0)
-    with pytest.raises(ValueError, match="hidden_label must be 'ignore' or 'background', got 'bg'"):
+    with pytest.raises(ValueError, match="occlusion_label must be 'ignore' or 'background', got 'bg'"):
         RandomOcclusion(ignore_index=4, hidden_label="bg")

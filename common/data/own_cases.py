@@ -1,0 +1,130 @@
+"""Matching the images, scribbles and dense masks of one's own data by the names of the cases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import UserError
+from .case_names import label_role, patient_of_case, phase_of_case
+from .found_files import Found, find_images
+from .naming_cases import name_images, name_labels
+
+__all__ = ["OwnCase", "find_cases"]
+
+_OPTIONS = {"image": "--images", "scribble": "--labels", "mask": "--masks"}
+_NAMES = {"image": "an image", "scribble": "scribbles (_scribble)", "mask": "a dense mask (_gt, _seg)"}
+
+
+class OwnCase(NamedTuple):
+    """What there is of a case: an image, scribbles (of several annotators) or a mask, at least one of them."""
+
+    name: str
+    patient: str
+    phase: str | None
+    image: Found | None = None
+    scribbles: tuple[Path, ...] = ()
+    mask: Path | None = None
+
+
+def find_cases(
+    images: str,
+    labels: str | None = None,
+    masks: str | None = None,
+    *,
+    patient_pattern: str | None = None,
+    skip: Path | None = None,
+) -> list[OwnCase]:
+    """Find the files and match them.
+
+    A case is called as its image file, without an end such as ``_0000``; label files are called the same, with or
+    without ``_scribble``, ``_gt``, ``_manual``, ``_seg``, ``_mask`` or ``_label``. Where all images are called alike
+    (``p1/image.nii.gz``, ``p2/image.nii.gz``), and for DICOM series, the folders name the case. Where a folder is
+    named for images and labels, or for scribbles and masks, these ends tell them apart.
+
+    Args:
+        images: folder or pattern, see :func:`~.found_files.find_images`.
+        labels: folder or pattern of the scribbles.
+        masks: folder or pattern of the dense masks.
+        patient_pattern: see :func:`~.case_names.patient_of_case`.
+        skip: a folder not to search.
+
+    Returns:
+        The cases, sorted by name. A mask need not have an image.
+
+    Raises:
+        UserError: nothing is found, a name is ambiguous, scribbles have no image, a file has two roles, or a label
+            file is none.
+    """
+    sources = {"image": images, "scribble": labels, "mask": masks}
+    given = {role: source for role, source in sources.items() if source is not None}
+    found = {role: _of_role(role, given, skip) for role in given}
+    _check_roles(found)
+    pictures = name_images(found["image"])
+    drawings = name_labels(found.get("scribble", []), pictures, _OPTIONS["scribble"])
+    contours = name_labels(found.get("mask", []), pictures, _OPTIONS["mask"])
+    lost = [entries[0].path for name, entries in drawings.items() if name not in pictures]
+    if lost:
+        raise UserError(
+            f"scribbles of {len(lost)} of {len(drawings)} cases have no image of their name, first {lost[0]}; rename "
+            "them or complete --images"
+        )
+    double = next((entries for entries in contours.values() if len(entries) > 1), None)
+    if double:
+        raise UserError(f"{double[0].path} and {double[1].path} are masks of one case; keep one")
+    return [
+        OwnCase(
+            name,
+            patient_of_case(name, patient_pattern),
+            phase_of_case(name),
+            pictures.get(name),
+            tuple(entry.path for entry in drawings.get(name, [])),
+            contours[name][0].path if name in contours else None,
+        )
+        for name in sorted({*pictures, *contours})
+    ]
+
+
+def _of_role(role: str, sources: Mapping[str, str], skip: Path | None) -> list[Found]:
+    """The files of one role: not those in another role's folder, nor those whose names tell of another role."""
+    found = find_images(sources[role], skip=skip)
+    folders = {key: Path(os.path.realpath(os.path.expanduser(source))) for key, source in sources.items()}
+    own = folders.pop(role)
+    if own.is_dir():
+        inner = [folder for folder in folders.values() if folder.is_dir() and own in folder.parents]
+        found = [entry for entry in found if not any(_lies_in(entry.path, folder) for folder in inner)]
+    same = {key for key, folder in folders.items() if folder == own}
+    if role == "image":
+        found = [entry for entry in found if entry.slices or label_role(entry.stem) is None]
+    elif "image" in same:
+        found = [entry for entry in found if not entry.slices and label_role(entry.stem) is not None]
+    if role != "image" and same - {"image"}:
+        found = [entry for entry in found if label_role(entry.stem) == role]
+    if not found:
+        raise UserError(
+            f"{sources[role]}: no file there is called like {_NAMES[role]}; give {_OPTIONS[role]} as a pattern"
+        )
+    return found
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return folder in Path(os.path.realpath(path)).parents
+
+
+def _check_roles(found: Mapping[str, Sequence[Found]]) -> None:
+    """Whether each file has one role."""
+    roles: dict[str, str] = {}
+    for role, entries in found.items():
+        for entry in entries:
+            other = roles.setdefault(os.path.realpath(entry.path), role)
+            if other != role:
+                raise UserError(f"{entry.path}: is given as {other} and as {role}; name separate folders or patterns")
+            if role != "image" and entry.slices:
+                raise UserError(f"{entry.path}: is a DICOM series; save labels as NIfTI, NRRD or MetaImage")
+            if role != "image" and entry.path.name.lower().endswith(".seg.nrrd"):
+                raise UserError(
+                    f"{entry.path}: is a 3D Slicer segmentation, whose numbers follow the order of its segments; "
+                    "export it as a label map"
+                )

@@ -1,0 +1,62 @@
+"""What scribbles may hold, and yet seldom hold on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..transforms.orient_slices import through_plane_axis
+from .volume_reader import Volume
+
+__all__ = ["stroke_warnings"]
+
+_FEWEST_VOXELS = 10
+_LARGEST_SHARE = 0.5
+
+
+def stroke_warnings(
+    path: str,
+    scribbles: Volume,
+    counts: Mapping[float, int],
+    num_classes: int,
+    *,
+    background_limit: float = 0.5,
+) -> list[str]:
+    """Say where strokes are too few or too many to be likely.
+
+    Where no background is drawn in a slice, nothing tells a network to stay away from what lies around the organ. A
+    class of a handful of voxels is a slip of the pen, or too thin for the grid. Where most voxels are annotated, the
+    file may use another value for "not annotated".
+
+    Args:
+        path: the file, for the lines.
+        scribbles: voxels of 0..C, C being "not annotated".
+        counts: number of voxels by value.
+        num_classes: number of classes C with background.
+        background_limit: share of slices without background strokes, 0 to 1, over which there is a warning.
+
+    Returns:
+        Lines that name the file, none for scribbles as usual.
+    """
+    warnings = []
+    if scribbles.data.ndim == 3:
+        axis = through_plane_axis(scribbles.spacing, scribbles.shape)
+        drawn = (scribbles.data == 0).any(axis=tuple(other for other in range(3) if other != axis))
+        bare = int(np.count_nonzero(~drawn))
+        if bare > background_limit * len(drawn):
+            warnings.append(
+                f"{path}: {bare} of {len(drawn)} slices have no background stroke; draw one in each slice, or organs "
+                "may be seen where there are none"
+            )
+    thin = [value for value in range(num_classes) if 0 < counts.get(value, 0) < _FEWEST_VOXELS]
+    if thin:
+        listed = ", ".join(f"{counts[value]} of class {value}" for value in thin)
+        warnings.append(f"{path}: has only {listed} (voxels); draw longer strokes, or remove a slip of the pen")
+    annotated = 1 - counts.get(num_classes, 0) / max(scribbles.data.size, 1)
+    if annotated > _LARGEST_SHARE:
+        warnings.append(
+            f"{path}: {annotated:.0%} of the voxels are annotated, which is much for strokes; is {num_classes} the "
+            'value of all that is "not annotated"?'
+        )
+    return warnings

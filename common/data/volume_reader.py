@@ -1,0 +1,97 @@
+"""Reading an image or label file for a look at it: its voxels and its grid, or one line that says why not."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from ..errors import UserError
+
+__all__ = ["Volume", "read_volume"]
+
+_DEFLATE_LIMIT = 1032
+"""gzip makes nothing smaller by more than this factor."""
+
+
+class Volume(NamedTuple):
+    """A file's voxels, its shape [X, Y, Z] without channels or frames, its affine and its voxel sizes in mm."""
+
+    data: np.ndarray
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    spacing: tuple[float, ...]
+    channels: int
+
+    @property
+    def orientation(self) -> str:
+        """The closest direction of each axis, such as LPS; a question mark where the affine gives none."""
+        if not np.isfinite(self.affine).all():
+            return "?" * len(self.shape)
+        codes = nib.aff2axcodes(self.affine)
+        return "".join(code or "?" for code in codes[: len(self.shape)])
+
+
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """Read a NIfTI, NRRD, MetaImage or picture file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise UserError(f"{name}: no such file; correct the path or restore the file")
+    if not os.access(name, os.R_OK):
+        raise UserError(f"{name}: may not be read; correct its permissions")
+    try:
+        return _read_nifti(name) if name.endswith((".nii", ".nii.gz")) else _read_other(name)
+    except UserError:
+        raise
+    except Exception as error:  # what a reader raises on damaged bytes depends on where in it they lead
+        raise UserError(
+            f"{name}: cannot be read, it is cut short, damaged or no image; copy or export it again"
+        ) from error
+
+
+def _read_nifti(path: str) -> Volume:
+    file = nib.load(path)
+    size = math.prod(file.shape) * file.get_data_dtype().itemsize  # type: ignore[attr-defined]
+    if size > os.path.getsize(path) * (_DEFLATE_LIMIT if path.endswith(".gz") else 1):
+        raise ValueError("the header promises more voxels than the file can hold")  # and memory is taken for them all
+    data = np.asanyarray(file.dataobj)  # type: ignore[attr-defined]
+    if data.dtype.kind not in "biuf":
+        raise UserError(f"{path}: holds colours or complex numbers; save one number a voxel")
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    affine = np.asarray(file.affine)  # type: ignore[attr-defined]
+    channels = int(np.prod(data.shape[3:]))
+    return Volume(data, data.shape[:3], affine, _spacing(affine, data.shape[:3]), channels)
+
+
+def _read_other(path: str) -> Volume:
+    tensor = _loader()(path)
+    data, affine = np.asarray(tensor), np.asarray(tensor.affine)
+    shape = data.shape[1:]
+    return Volume(data[0] if len(data) == 1 else data, shape, affine, _spacing(affine, shape), len(data))
+
+
+@cache
+def _loader() -> Callable[[str], Any]:
+    # MONAI takes seconds to import, which NIfTI files need not wait for
+    from monai.transforms import LoadImage
+
+    # its readers log, each time they are made, what they go without
+    return LoadImage(image_only=True, ensure_channel_first=True)
+
+
+def _spacing(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple(float(size) for size in voxel_sizes(affine)[: len(shape)])

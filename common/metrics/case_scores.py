@@ -1,0 +1,68 @@
+"""The rows that one volume gives to an evaluation table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from .index_maps import index_maps
+from .segmentation_scores import pooled_slice_dice, score_volume
+
+__all__ = ["AFFINE_TOLERANCE", "count_slices", "score_case"]
+
+AFFINE_TOLERANCE = 1e-3
+"""Largest difference in mm between the elements of a prediction's and its reference's affine."""
+
+
+def score_case(
+    prediction: ArrayLike | torch.Tensor,
+    reference: ArrayLike | torch.Tensor,
+    *,
+    class_names: Sequence[str],
+    spacing: Sequence[float],
+    ignore_index: int | None = None,
+    surface: bool = True,
+) -> list[dict[str, Any]]:
+    """Score one volume, one row per foreground class.
+
+    Args:
+        prediction: index map ``[H, W, D]`` or ``[H, W]`` on the reference's grid.
+        reference: index map of the same shape; may hold ``ignore_index`` too.
+        class_names: names of all classes, the background first.
+        spacing: voxel size in mm along each axis.
+        ignore_index: value of the reference's voxels that are not annotated, which count as background in both; None
+            where there are none.
+        surface: whether to compute surface distances too.
+
+    Returns:
+        The rows of :func:`~.segmentation_scores.score_volume`, each with ``class_name`` in front and, at its end, the
+        volume's ``pooled_slice_dice``, from which slices without annotated voxels are left out.
+
+    Raises:
+        UserError: the shapes differ, a value is no class number, or the spacing is wrong.
+    """
+    num_classes = len(class_names)
+    predicted, truth = index_maps(prediction, reference, num_classes, ignore_index)
+    pooled = pooled_slice_dice(predicted, truth, num_classes, ignore_index=ignore_index)
+    if ignore_index is not None:
+        hidden = truth == ignore_index
+        predicted, truth = np.where(hidden, 0, predicted), np.where(hidden, 0, truth)
+    rows = score_volume(predicted, truth, num_classes=num_classes, spacing=spacing, surface=surface)
+    return [{"class_name": class_names[row["class_index"]], **row, "pooled_slice_dice": pooled} for row in rows]
+
+
+def count_slices(reference: ArrayLike, ignore_index: int | None = None) -> int:
+    """Count the slices of a volume that its ``pooled_slice_dice`` averages over.
+
+    Args:
+        reference: index map ``[H, W, D]`` (slices along the last axis) or one slice ``[H, W]``.
+        ignore_index: value of voxels that are not annotated; slices that hold nothing else do not count.
+    """
+    truth = np.asarray(reference)
+    if ignore_index is None:
+        return truth.shape[2] if truth.ndim > 2 else 1
+    return int(np.count_nonzero((truth != ignore_index).any((0, 1))))

@@ -1,0 +1,131 @@
+"""Scoring many volumes at a time, each in one of several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.volume_reader import Volume, read_volume
+from ..errors import UserError
+from .case_files import Reference
+from .case_scores import AFFINE_TOLERANCE, count_slices, score_case
+
+__all__ = ["ScoredCase", "score_cases"]
+
+
+class ScoredCase(NamedTuple):
+    """What the scoring of a case gives: its rows by method, and the slices that its pooled Dice averages over."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    slices: int
+
+
+def score_cases(
+    references: Sequence[Reference],
+    predictions: Mapping[str, Mapping[str, str]],
+    *,
+    class_names: Sequence[str],
+    ignore_index: int | None = None,
+    surface: bool = True,
+    jobs: int = 1,
+) -> dict[str, ScoredCase]:
+    """Score the predictions of several methods.
+
+    Args:
+        references: the references.
+        predictions: for each method the prediction file by case; a case without one counts as empty.
+        class_names: names of all classes, the background first.
+        ignore_index: see :func:`~.case_scores.score_case`.
+        surface: see :func:`~.case_scores.score_case`.
+        jobs: number of processes; the result does not depend on it.
+
+    Returns:
+        The scores by case, in the order of the references. A row begins with ``case``, ``patient`` and ``phase``.
+
+    Raises:
+        UserError: a file cannot be read, holds no index map of the classes, or is not on its reference's grid; of
+            several such files it is about that of the first reference.
+    """
+    of_cases = [{name: files.get(each.case) for name, files in predictions.items()} for each in references]
+    score = partial(_score, class_names=list(class_names), ignore_index=ignore_index, surface=surface)
+    cases = [reference.case for reference in references]
+    if min(jobs, len(cases)) <= 1:
+        return dict(zip(cases, map(score, references, of_cases), strict=True))
+    try:
+        with ProcessPoolExecutor(min(jobs, len(cases)), initializer=_leave_with_parent) as pool:
+            return dict(zip(cases, pool.map(score, references, of_cases), strict=True))
+    except BrokenProcessPool as error:
+        raise UserError("a process was killed, perhaps for want of memory; give fewer --jobs") from error
+
+
+def _leave_with_parent() -> None:
+    """Leave it to the parent to answer an interrupt, and end with it where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _score(
+    reference: Reference,
+    predictions: Mapping[str, str | None],
+    *,
+    class_names: Sequence[str],
+    ignore_index: int | None,
+    surface: bool,
+) -> ScoredCase:
+    truth = _read(reference.path)
+    labels = {"case": reference.case, "patient": reference.patient, "phase": reference.phase}
+    rows = {}
+    for name, path in predictions.items():
+        predicted = np.zeros(truth.shape, np.uint8) if path is None else _read(path, truth, reference.path).data
+        try:
+            of_case = score_case(
+                predicted,
+                truth.data,
+                class_names=class_names,
+                spacing=truth.spacing,
+                ignore_index=ignore_index,
+                surface=surface,
+            )
+        except UserError as error:
+            files = reference.path if path is None else f"{path} and {reference.path}"
+            raise UserError(f"{files}: {error}") from error
+        rows[name] = [{**labels, **row} for row in of_case]
+    return ScoredCase(rows, count_slices(truth.data, ignore_index))
+
+
+def _read(path: str, reference: Volume | None = None, reference_path: str = "") -> Volume:
+    """Read a label, on the grid of the reference where one is given."""
+    volume = read_volume(path)
+    if volume.data.ndim not in (2, 3) or volume.channels != 1 or not volume.data.size:
+        shape = volume.data.shape
+        raise UserError(f"{path}: has the shape {shape}; give an index map [X, Y, Z] or [X, Y] of one channel")
+    if reference is None:
+        return volume
+    if volume.shape != reference.shape:
+        raise UserError(
+            f"{path}: shape {volume.shape} differs from {reference.shape} of {reference_path}; "
+            "bring the prediction back to the reference's grid"
+        )
+    gap = float(np.abs(volume.affine - reference.affine).max())
+    if not gap <= AFFINE_TOLERANCE:
+        raise UserError(
+            f"{path}: affine differs by {gap:.3f} mm from that of {reference_path} (tolerance {AFFINE_TOLERANCE} mm); "
+            "bring the prediction back to the reference's grid"
+        )
+    return volume
