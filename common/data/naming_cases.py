@@ -67,24 +67,23 @@ def name_labels(entries: Sequence[Found], images: Mapping[str, Found], option: s
         UserError: two files get one name.
     """
     named_by_folder = any(entry.slices or name != case_of(entry.stem) for name, entry in images.items())
-    base = _common_folders(entries)
     by_name: dict[tuple[str, str], Found] = {}
     for entry in entries:
         name = case_of(entry.stem)
         if name not in images and named_by_folder:
-            candidates = list(_candidates(entry, base))
+            candidates = list(_candidates(entry))
             name = next((candidate for candidate in candidates if candidate in images), candidates[0])
         _enter(by_name, (name, annotator_of(entry.stem)), entry, option)
     cases: dict[str, list[Found]] = {}
-    for (name, _), entry in sorted(by_name.items(), key=lambda pair: pair[0]):
+    for (name, _), entry in sorted(by_name.items(), key=lambda pair: (len(pair[0][1]), pair[0])):
         cases.setdefault(name, []).append(entry)
     return cases
 
 
-def _candidates(entry: Found, base: int) -> Iterator[str]:
-    """What a label's case may be called by its folders, the longest name first."""
+def _candidates(entry: Found) -> Iterator[str]:
+    """What a label's case may be called by its folders, the longest name first; outer ones need not count."""
     stem = case_of(entry.stem)
-    for start in sorted({0, base}):
+    for start in range(len(entry.folders)):
         for end in range(len(entry.folders), start, -1):
             folders = "_".join(entry.folders[start:end])
             yield from (_join(folders, stem), folders)
