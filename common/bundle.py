@@ -7,7 +7,7 @@ import difflib
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,8 +17,11 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
 from .errors import UserError
+from .model_settings import default_of, departures
 
-__all__ = ["check_overrides", "choose", "root", "start"]
+__all__ = ["apply_preset", "check_overrides", "choose", "root", "start"]
+
+logger = logging.getLogger(__name__)
 
 _RESERVED = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 _TRACKING = {"tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config", "output_dir"}
@@ -36,14 +39,17 @@ def root(name: str) -> str:
     return str(in_checkout if in_checkout.is_dir() else parent)
 
 
-def start() -> None:
+def start(*, weights: str | None = None) -> None:
     """Check the command line of ``python -m monai.bundle run`` against the configuration that is being run.
 
     To be the first expression of ``run``: an unknown key or a value of a wrong type stops the program with one line;
     ``true`` and ``false``, which arrive as strings, become booleans; the keys of ``presets[preset]`` are set unless
     the command line sets them itself. From here on a UserError ends the process as one line without a traceback.
     Started by other means than that command line (``monai.bundle.create_workflow``, MONAI Label), only the preset is
-    applied.
+    applied. Settings that depart from those of the weights' training are logged.
+
+    Args:
+        weights: the file of the weights that are to be loaded.
 
     Raises:
         UserError: see above.
@@ -65,6 +71,21 @@ def start() -> None:
                 continue
             if parser.get(key) != value or type(parser.get(key)) is not type(value):
                 parser[key] = value
+    apply_preset(parser, overrides)
+    for line in [] if weights is None else departures(weights, parser.get()):
+        logger.warning(line)
+
+
+def apply_preset(parser: ConfigParser, overrides: Iterable[str] = ()) -> None:
+    """Set the keys of ``presets[preset]``.
+
+    Args:
+        parser: the configuration.
+        overrides: keys that were set by hand and so stay as they are.
+
+    Raises:
+        UserError: if there is no such preset.
+    """
     preset = parser.get("preset", "default")
     presets = parser.get("presets", {})
     if preset != "default" and preset not in presets:
@@ -94,7 +115,8 @@ def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str
     """Check overriding values against a configuration and give them the types of the values they replace.
 
     A key is known if the configuration has it; ``#`` and ``::`` lead into nested keys, a leading ``+`` extends. The
-    type of a nested or computed value, or of ``null``, is not checked.
+    type of a value that the weights' settings decide is that of its default; of a computed value, or of ``null``, it
+    is not checked.
 
     Args:
         config: the merged configuration files, without overrides.
@@ -113,7 +135,7 @@ def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str
             close = difflib.get_close_matches(name.split(ID_SEP_KEY)[0], list(config.get()), n=1)
             hint = f"did you mean --{close[0]}?" if close else "see the table of keys in the bundle's docs/README.md"
             raise UserError(f"--{key}: unknown key; {hint}")
-        converted[key.replace("#", ID_SEP_KEY)] = _converted(key, value, config[name])
+        converted[key.replace("#", ID_SEP_KEY)] = _converted(key, value, default_of(config[name]))
     return converted
 
 

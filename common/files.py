@@ -1,8 +1,9 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading those that have an end."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from .errors import UserError
 
-__all__ = ["atomic_file", "remove_leftovers", "writable_folder"]
+__all__ = ["atomic_file", "read_text", "remove_leftovers", "writable_folder"]
 
 
 @contextlib.contextmanager
@@ -41,6 +42,19 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
+    """Read a text file, but no pipe or device, whose end may never come.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        UnicodeDecodeError: it holds no text of this encoding.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path.read_text(encoding=encoding)
 
 
 def remove_leftovers(*paths: str | os.PathLike) -> None:

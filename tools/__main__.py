@@ -23,6 +23,8 @@ from common.errors import UserError
 
 PROGRAM = "python -m tools"
 _HELP = ("--help", "-h")
+_LONGEST = 1500
+"""The most signs of a message."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +120,9 @@ def _summary(path: Path) -> str:
 
 
 def _fail(message: str, *, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    """Print the message as one line, whatever signs the names and values have that it repeats."""
+    text = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in message)
+    print(f"error: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…'}", file=sys.stderr)
     return status
 
 

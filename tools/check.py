@@ -37,8 +37,8 @@ def main(
     Args:
         datalist: the JSON file, or the folder of datalist.json.
         kind: sort of the training labels: scribble, dense, coarse (drawings of what is and what is not), or either
-            (scribbles and dense masks, in validation and test too). By default coarse for items with a complement and
-            scribble for others.
+            (scribbles and dense masks, in validation and test too). By default coarse where an item has a complement,
+            else scribble.
         in_channels: number of channels that each image has to have.
         background_limit: share of a scribble's slices without background strokes, from 0 to 1, over which to warn.
         jobs: how many files to read at a time; by default as many as there are CPUs.
@@ -124,7 +124,7 @@ def _summarise(findings: Sequence[Finding], overall: Sequence[str], output: str 
     sizes = [
         size
         for finding in findings
-        if finding.seen["intensity_range"]
+        if finding.seen["intensity_range"] and not finding.seen["problems"]
         for size in _in_plane(finding.seen["spacing"], finding.seen["shape"])
     ]
     if sizes:

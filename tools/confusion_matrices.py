@@ -22,6 +22,7 @@ from monai.bundle import ConfigParser
 from common.errors import UserError
 from common.files import atomic_file
 from common.handlers.atomic_checkpoint import load_weights
+from common.model_settings import of, read_settings
 from common.networks.confusion_matrices import full_matrices, uniform_transition
 
 CONFIG = Path(__file__).resolve().parents[1] / "bundles" / "coarse_labels" / "configs" / "train.json"
@@ -44,20 +45,22 @@ def main(
 
     Args:
         dataset_dir: folder of the datalist whose training items have dense masks.
-        weights: the state dict of a training.
+        weights: the state dict of a training, with its settings beside it.
         output: the PNG; an earlier one is replaced.
         overlay: an overlay of the bundle's train.json, such as that of a data set.
         labelled_share: as in the training.
         coarse_ratio: as in the training.
         batch_size: slices that are predicted at once.
-        keys: other keys of train.json, as in the training.
+        keys: other keys of train.json, as in the training, which the settings of the weights do not hold.
 
     Raises:
         UserError: a file is missing or does not fit, a key is unknown, or the network has no confusion matrices.
     """
     options = {"dataset_dir": dataset_dir, "coarse_ratio": coarse_ratio, "cache_dir": "", **keys}
-    drawn = _configured(overlay, {**options, "labelled_share": labelled_share, "dense_share": 0.0, "simulate": True})
-    dense = _configured(overlay, {**options, "labelled_share": 0.0, "dense_share": labelled_share})
+    drawn = _configured(
+        overlay, weights, {**options, "labelled_share": labelled_share, "dense_share": 0.0, "simulate": True}
+    )
+    dense = _configured(overlay, weights, {**options, "labelled_share": 0.0, "dense_share": labelled_share})
     network = drawn.get_parsed_content("network_def")
     load_weights(network, weights)
     drawings = drawn.get_parsed_content("train#dataset")
@@ -142,8 +145,8 @@ def draw_matrices(matrices: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     return figure
 
 
-def _configured(overlay: str | None, options: dict[str, Any]) -> ConfigParser:
-    """The bundle's configuration with other values of some keys."""
+def _configured(overlay: str | None, weights: str, options: dict[str, Any]) -> ConfigParser:
+    """The bundle's configuration with the settings of the weights and, above these, other values of some keys."""
     parser = ConfigParser()
     for file in [CONFIG, *([Path(overlay)] if overlay else [])]:
         if not file.is_file():
@@ -153,5 +156,6 @@ def _configured(overlay: str | None, options: dict[str, Any]) -> ConfigParser:
     unknown = [key for key in options if key not in known]
     if unknown:
         raise UserError(f"--{unknown[0]}: no key of {CONFIG.name}; correct its name")
-    parser.update(options)
+    remembered = {key: of(weights, key, parser[key]) for key in read_settings(weights) if key in known}
+    parser.update({**remembered, **options})
     return parser

@@ -1,4 +1,4 @@
-"""Write the datalist of your own images, scribbles and masks, matched by name and divided by patient."""
+"""Write the datalist of your own images, drawings and masks, matched by name and divided by patient."""
 
 from __future__ import annotations
 
@@ -37,15 +37,18 @@ def main(
 ) -> None:
     """Write a datalist for your own data, print what it holds, and the command that trains on it.
 
-    Images, scribbles and masks of a case are called alike, but for ends such as _scribble, _gt, _seg or _0000; where
-    all files are called alike, their folders name the case. NIfTI, NRRD, MetaImage and PNG files stay where they are;
-    DICOM series, a folder each, are written as NIfTI to from_dicom/ in the output folder. Run it again when there are
-    more cases: no patient of the datalist that is there leaves validation or test.
+    Images, drawings and masks of a case are called alike, but for ends such as _scribble, _gt, _seg or _0000; where
+    all files are called alike, their folders name the case. Coarse drawings are called <case>_coarse (positive) and
+    <case>_not (negative), as import_labels and scribble write them; a case may have one of them alone. NIfTI, NRRD,
+    MetaImage and PNG files stay where they are; DICOM series, a folder each, are written as NIfTI to from_dicom/ in
+    the output folder. Run it again when there are more cases: no patient of the datalist that is there leaves
+    validation or test.
 
     Args:
         images: folder of the images, or a pattern in quotes, such as "scans/*/*_t2.nii.gz"; ** is any folders.
         output: folder that gets datalist.json, or the name of a .json file.
-        labels: folder or pattern of the scribbles. Values: 0 drawn background, 1.. classes, C not annotated.
+        labels: folder or pattern of the scribbles, or of the coarse drawings. Values: 0 drawn background, 1.. classes,
+            C not annotated; in negative drawings the class that a voxel is not.
         masks: folder or pattern of dense masks, which validation and test need. Values: 0 background, 1.. classes.
         class_names: the C names with commas, in the order of their values: "background,RV,MYO,LV". A datalist that is
             there already knows them.
@@ -107,6 +110,10 @@ def _report(
         patients = {item["patient"] for item in content[section]}
         print(f"  {section}: {len(content[section])} volumes of {len(patients)} patients")
     kept = Counter(section for patient, section in division.held.items() if before.get(patient) == section)
+    coarse = any(case.coarse for case in cases)
+    if coarse:
+        counts = [sum(key in item for item in content["training"]) for key in ("label", "complement")]
+        print(f"  coarse drawings: {counts[0]} positive, {counts[1]} negative")
     if kept:
         print(f"  as before: {', '.join(f'{kept[section]} patients in {section}' for section in HELD_OUT)}")
     if division.moved:
@@ -119,17 +126,16 @@ def _report(
     if not content["validation"]:
         print("  no validation: it needs --validation_share over 0 and --masks of patients that need not train")
     print("check the files, then train:")
-    print(f"  {shlex.join(['python', '-m', 'tools', 'check', str(path)])}")
+    kind = ["--kind", "coarse"] if coarse else []
+    print(f"  {shlex.join(['python', '-m', 'tools', 'check', str(path), *kind])}")
     if content["training"]:
-        print(f"  {shlex.join(_train_command(path, content))}")
+        print(f"  {shlex.join(_train_command(path, content, coarse=coarse))}")
 
 
-def _train_command(path: Path, content: dict[str, Any]) -> list[str]:
-    """The command to train with: MAAG where there are masks for its discriminator, else DMPLS."""
-    bundle = "maag" if content["unpaired_masks"] else "dmpls"
+def _train_command(path: Path, content: dict[str, Any], *, coarse: bool) -> list[str]:
+    """The command to train with: coarse labels, or MAAG where there are masks for its discriminator, else DMPLS."""
+    bundle = "coarse_labels" if coarse else "maag" if content["unpaired_masks"] else "dmpls"
+    drawn = ["--simulate", "false"] if coarse else []
     where = ["--dataset_dir", str(path.parent)] if path.name == "datalist.json" else ["--datalist", str(path)]
-    return [
-        *["python", "-m", "monai.bundle", "run", "--config_file", f"bundles/{bundle}/configs/train.json"],
-        *where,
-        *["--num_classes", str(len(content["class_names"])), "--output_dir", f"runs/{content['name']}"],
-    ]
+    program = ["python", "-m", "monai.bundle", "run", "--config_file", f"bundles/{bundle}/configs/train.json"]
+    return [*program, *where, *drawn, "--output_dir", f"runs/{content['name']}"]

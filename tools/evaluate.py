@@ -20,7 +20,7 @@ from typing import Any
 
 from common.data.datalist import datalist_info
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, remove_leftovers
 from common.metrics.case_files import DEFAULT_SECTION, Reference, find_references, listed, match_predictions
 from common.metrics.paired_tests import OVERALL, TESTS_PROTOCOL, paired_tests, score_tables
 from common.metrics.parallel_scoring import score_cases
@@ -138,7 +138,7 @@ def _class_names(references: str, num_classes: int | None, class_names: str | No
     """The names from the options, else from the datalist."""
     names = [name.strip() for name in class_names.split(",")] if class_names else None
     if names is None and os.path.isfile(os.path.expanduser(references)):
-        names = datalist_info(os.path.expanduser(references))["class_names"]
+        names = [str(name) for name in datalist_info(os.path.expanduser(references))["class_names"]]
     if names is None:
         if num_classes is None:
             raise UserError("how many classes there are is not known: give --num_classes or --class_names")
@@ -200,6 +200,10 @@ def _tests_text(tests: Sequence[Mapping[str, Any]]) -> str:
 
 def _write(folder: Path, texts: Mapping[str, str]) -> None:
     """Write all files, or none of them where one cannot be written."""
+    for name in texts:
+        if (folder / name).is_dir():
+            raise UserError(f"{folder / name}: is a folder where a table has to go; choose another --output")
+    remove_leftovers(*(folder / name for name in texts))
     with contextlib.ExitStack() as stack:
         for name, text in texts.items():
             temporary = stack.enter_context(atomic_file(folder / name))

@@ -21,7 +21,7 @@ from common.data.annotation_coverage import coverage_of
 from common.data.datalist import datalist_info
 from common.data.datalist_writer import write_datalist
 from common.data.label_files import find_label_files
-from common.data.scribble_cases import Annotation, annotate_cases, highest_label
+from common.data.scribble_cases import Annotation, annotate_cases, check_drawing, highest_label
 from common.errors import UserError
 from common.files import atomic_file, writable_folder
 
@@ -77,30 +77,20 @@ def main(
     given = {"width": width, "moves": moves, "steps": steps, "ratio": ratio}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
-    datalist = Path(masks) if masks.endswith(".json") else None
+    how: dict[str, Any] = {"form": form, "seed": seed, "annotators": annotators, "slice_share": slice_share} | options
+    check_drawing(num_classes, slices_axis=slices_axis, jobs=jobs, **how)
+    datalist = Path(os.path.expanduser(masks)) if masks.endswith(".json") else None
     info = datalist_info(datalist) if datalist else {}
-    if datalist and os.path.realpath(datalist) == os.path.realpath(Path(output) / datalist.name):
+    if datalist and os.path.realpath(datalist) == os.path.realpath(Path(os.path.expanduser(output)) / datalist.name):
         raise UserError(f"{datalist}: lies in the output folder and would be replaced; choose another --output")
     found = masks_of_datalist(datalist) if datalist else find_label_files(masks, option="--masks")
     folder = writable_folder(output)
     classes = num_classes or info.get("num_classes") or max(2, highest_label(found, jobs=jobs) + 1)
     if info and classes != info["num_classes"]:
         raise UserError(f"{datalist}: has {info['num_classes']} classes; leave out --num_classes {num_classes}")
-    drawn = annotate_cases(
-        found,
-        folder,
-        num_classes=classes,
-        form=form,
-        annotators=annotators,
-        seed=seed,
-        slices_axis=slices_axis,
-        jobs=jobs,
-        slice_share=slice_share,
-        **options,
-    )
+    drawn = annotate_cases(found, folder, num_classes=classes, slices_axis=slices_axis, jobs=jobs, **how)
     annotations = list(drawn)
     names = info.get("class_names") or ["background", *(f"class {index}" for index in range(1, classes))]
-    how = {"form": form, "seed": seed, "annotators": annotators, "slice_share": slice_share} | options
     _write_coverage(Path(folder) / COVERAGE, annotations, names, how)
     if datalist:
         path = Path(folder) / datalist.name

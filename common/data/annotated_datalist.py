@@ -26,6 +26,8 @@ def masks_of_datalist(datalist: str | os.PathLike[str]) -> list[LabelFile]:
     Raises:
         UserError: the datalist is damaged, an item names several masks, or two items have one case's name.
     """
+    for section in KIND_OF_SECTION:  # a fault there would otherwise be found when everything is drawn
+        load_datalist(datalist, section, required=False, existing=False)
     masks: dict[str, LabelFile] = {}
     for item in load_datalist(datalist, "training"):
         mask = item.get("dense_label", item.get("label"))
@@ -54,7 +56,8 @@ def annotated_datalist(datalist: str | os.PathLike[str], annotations: Sequence[A
     """
     info = datalist_info(datalist)
     content = json.loads(Path(datalist).read_text(encoding="utf-8")) | info
-    content |= {name: load_datalist(datalist, name, required=False) for name in KIND_OF_SECTION if name in content}
+    sections = [name for name in KIND_OF_SECTION if name in content]
+    content |= {name: load_datalist(datalist, name, required=False, existing=False) for name in sections}
     drawn = {annotation.case: annotation.files for annotation in annotations}
     training = []
     for item in content["training"]:

@@ -23,6 +23,8 @@ IMAGE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 _ROLES = {
     "scribble": "scribble",
     "scribbles": "scribble",
+    "coarse": "coarse",
+    "not": "not",
     "gt": "mask",
     "manual": "mask",
     "seg": "mask",
@@ -32,7 +34,8 @@ _ROLES = {
     "label": "either",
     "labels": "either",
 }
-_ROLE_SUFFIX = re.compile(rf"[_.-]({'|'.join(_ROLES)}|scribbles?_(?P<annotator>\d+))$", re.IGNORECASE)
+# a segmentation of 3D Slicer may have both ends: p1_scribble.seg.nrrd
+_ROLE_SUFFIX = re.compile(rf"[_.-]({'|'.join(_ROLES)}|scribbles?_(?P<annotator>\d+))(\.seg)?$", re.IGNORECASE)
 _IMAGE_SUFFIX = re.compile(r"_(0000|image|img)$", re.IGNORECASE)
 _FRAME = re.compile(r"[_-](frame\d+|ed|es|4d)$", re.IGNORECASE)
 
@@ -49,8 +52,9 @@ def label_role(stem: str) -> str | None:
     """What the end of a name says about a label file.
 
     Returns:
-        ``"scribble"`` (``_scribble``, and ``_scribble_2`` of another annotator), ``"mask"`` (``_gt``, ``_manual``,
-        ``_seg``, ``_mask``), ``"either"`` (``_label``), or None for a name without such an end.
+        ``"scribble"`` (``_scribble``, and ``_scribble_2`` of another annotator), ``"coarse"`` (``_coarse``, a positive
+        coarse drawing), ``"not"`` (``_not``, a negative one), ``"mask"`` (``_gt``, ``_manual``, ``_seg``, ``_mask``),
+        ``"either"`` (``_label``), or None for a name without such an end.
     """
     match = _ROLE_SUFFIX.search(stem)
     return _ROLES[match[1].lower().partition("_")[0]] if match else None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .compressed_files import check_compressed
 from .stroke_warnings import stroke_warnings
 from .volume_reader import Volume, read_volume
 
@@ -92,8 +93,8 @@ def inspect_item(
     for key, path, label in volumes:
         if key == "image" or label is None:
             continue
-        if image is not None:
-            problems += _grid_problems(image, label, path, item["image"])
+        misplaced = _place_problems(label, path) if image is None else _grid_problems(image, label, path, item["image"])
+        problems += misplaced
         values, numbers = np.unique(label.data, return_counts=True)
         counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
         if path == first_label:
@@ -102,7 +103,7 @@ def inspect_item(
             }
         wrong = _label_problems(list(counts), path, item, num_classes, kind)
         problems += wrong
-        if kind == "scribble" and item.get("supervision", kind) == kind and not wrong:
+        if kind == "scribble" and item.get("supervision", kind) == kind and not wrong and not misplaced:
             found["warnings"] += stroke_warnings(path, label, counts, num_classes, background_limit=background_limit)
     shown = image or next((volume for _, _, volume in volumes if volume is not None), None)
     return {
@@ -131,9 +132,11 @@ def _files(item: Mapping[str, Any], kind: str, problems: list[str]) -> list[tupl
 
 
 def _read(path: str, problems: list[str]) -> Volume | None:
-    """The volume, or None after noting why it cannot be read."""
+    """The volume, or None after noting why it cannot be read or what of it cannot be trusted."""
     try:
-        return read_volume(path)
+        volume = read_volume(path)
+        check_compressed(path)
+        return volume
     except UserError as error:
         problems.append(str(error))
         return None
@@ -148,10 +151,7 @@ def _range(data: np.ndarray) -> tuple[float, float] | None:
 def _image_problems(image: Volume, item: Mapping[str, Any], in_channels: int | None) -> list[str]:
     path = item["image"]
     problems = []
-    if 0 in image.shape:
-        problems.append(f"{path}: has no voxels, its shape is {image.shape}; export it again")
-    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
-        problems.append(f"{path}: its affine does not say where the voxels lie, it is singular; correct the header")
+    problems += _place_problems(image, path)
     if in_channels is not None and image.channels != in_channels and item.get("frames") != "all":
         problems.append(
             f"{path}: has {image.channels} channels or frames where --in_channels is {in_channels}; set in_channels or "
@@ -163,13 +163,23 @@ def _image_problems(image: Volume, item: Mapping[str, Any], in_channels: int | N
     return problems
 
 
+def _place_problems(volume: Volume, path: str) -> list[str]:
+    """Whether there are voxels, and whether it is said where they lie."""
+    problems = []
+    if 0 in volume.shape:
+        problems.append(f"{path}: has no voxels, its shape is {volume.shape}; export it again")
+    if not np.isfinite(volume.affine).all() or np.linalg.det(volume.affine[:3, :3]) == 0:
+        problems.append(f"{path}: its affine does not say where the voxels lie, it is singular; correct the header")
+    return problems
+
+
 def _grid_problems(image: Volume, label: Volume, path: str, image_path: str) -> list[str]:
     """Whether the label, which has no channels or frames, lies on the image's grid."""
     fix = f"save the label on the grid of {image_path}"
     if label.data.shape != image.shape:
         return [f"{path}: shape {label.data.shape} differs from the image's {image.shape}; {fix}"]
     gap = float(np.abs(image.affine - label.affine).max())
-    if gap > AFFINE_TOLERANCE:
+    if not gap <= AFFINE_TOLERANCE:
         return [f"{path}: affine differs from the image's by {gap:.3f} mm (tolerance {AFFINE_TOLERANCE} mm); {fix}"]
     return []
 

@@ -19,17 +19,20 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import read_text
 from .datalist_writer import FILE_KEYS, write_datalist
 from .phantom import DATALIST as PHANTOM_DATALIST
 from .phantom import default_phantom_dir, ensure_phantom
 
-__all__ = ["datalist_info", "files_of", "load_datalist", "of_fold", "write_datalist"]
+__all__ = ["classes_of", "datalist_info", "files_of", "load_datalist", "of_fold", "write_datalist"]
 
+_NAMING_KEYS = ("case", "patient", "phase")
 _REQUIRED_KEYS = {"unpaired_masks": ("label",), "unlabelled": ("image",)}
 
 
@@ -103,9 +106,23 @@ def datalist_info(datalist: str | os.PathLike[str]) -> dict[str, Any]:
     num_classes, names = info["num_classes"], info["class_names"]
     if type(num_classes) is not int or num_classes < 2:
         raise UserError(f'{datalist}: "num_classes" is {num_classes!r}; give the number of classes with background')
-    if not isinstance(names, list) or len(names) != num_classes:
+    if not isinstance(names, list) or len(names) != num_classes or not all(map(_is_name, names)):
         raise UserError(f'{datalist}: "class_names" must list {num_classes} names ("num_classes"), background first')
     return info
+
+
+def classes_of(datalist: str | os.PathLike[str], *, default: int) -> int:
+    """The number of classes that a datalist says, so that a run need not be told.
+
+    Args:
+        datalist: the JSON file.
+        default: the number where there is no such file: the default phantom, which is not made for this, and callers
+            that bring items of their own.
+
+    Raises:
+        UserError: see :func:`datalist_info`.
+    """
+    return int(datalist_info(datalist)["num_classes"]) if os.path.lexists(datalist) else default
 
 
 def _read(datalist: str | os.PathLike[str]) -> dict[str, Any]:
@@ -114,13 +131,13 @@ def _read(datalist: str | os.PathLike[str]) -> dict[str, Any]:
     if path.name == PHANTOM_DATALIST and path.parent.resolve() == default_phantom_dir().resolve():
         ensure_phantom(path.parent)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such datalist; correct the path or prepare the data first") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{path}: invalid JSON at {where}: {error.msg}; correct the file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # other ValueErrors: no text, a number of 5000 digits
         raise UserError(f"{path}: cannot be read as a JSON file; name a datalist") from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: holds no JSON object; a datalist looks like {{"training": [...], ...}}')
@@ -135,6 +152,9 @@ def _section(datalist: str | os.PathLike[str], content: Mapping[str, Any], secti
     folder = os.path.dirname(os.path.abspath(datalist))
     resolved = []
     for number, item in enumerate(items, start=1):
+        for key in (key for key in _NAMING_KEYS if item.get(key) is not None):
+            if not _is_name(item[key]):
+                raise UserError(f'{datalist}: "{key}" of item {number} of "{section}" is {item[key]!r}; give a name')
         for key in _REQUIRED_KEYS.get(section, ("image", "label")):
             drawn_otherwise = section == "training" and key == "label" and "complement" in item
             if key not in item and not drawn_otherwise:
@@ -143,9 +163,16 @@ def _section(datalist: str | os.PathLike[str], content: Mapping[str, Any], secti
         for key in (key for key in FILE_KEYS if key in item):
             several = isinstance(item[key], list) and section == "training" and key == "label"
             names = item[key] if several else [item[key]]
-            if not names or not all(isinstance(name, str) and name for name in names):
+            if not names or not all(isinstance(name, str) and _is_name(name) for name in names):
                 raise UserError(f'{datalist}: "{key}" of item {number} of "{section}" is {item[key]!r}; give a path')
             full = [os.path.abspath(os.path.join(folder, name)) for name in names]
             paths[key] = full if several else full[0]
         resolved.append(item | paths)
     return resolved
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it is a text that fits into a line, or a number, which some give their patients."""
+    if not isinstance(value, str):
+        return type(value) is int
+    return bool(value.strip()) and not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value)

@@ -24,12 +24,16 @@ _APART = ("training", "unpaired_masks", "validation", "test")
 
 
 class Finding(NamedTuple):
-    """What was found in one item's files; see :func:`.checks.inspect_item` for what ``seen`` holds."""
+    """What was found in one item's files, and the kind that they were looked at as.
+
+    See :func:`.checks.inspect_item` for the kinds, and for what ``seen`` holds.
+    """
 
     section: str
     case: str
     item: Mapping[str, Any]
     seen: Mapping[str, Any]
+    kind: str = ""
 
 
 def list_sections(datalist: str | os.PathLike[str]) -> dict[str, list[dict[str, Any]]]:
@@ -56,8 +60,8 @@ def survey(
         sections: items by section.
         num_classes: number of classes C with background.
         kind: the sort of the training labels, one of ``KINDS``. ``"either"`` also allows validation and test labels
-            that are not annotated everywhere. None takes drawings with a complement for coarse ones, others for
-            scribbles.
+            that are not annotated everywhere. None takes all drawings for coarse ones where one has a complement,
+            else for scribbles.
         in_channels: number of channels of each image, None for any number.
         background_limit: see :func:`.checks.inspect_item`.
         jobs: how many files to read at a time.
@@ -66,25 +70,26 @@ def survey(
         What was found, in the order of the sections and their items. The ``"dense_label"`` of a training item is
         looked at as well.
     """
+    coarse = any("complement" in item for item in sections.get("training", ()))
     todo = [(section, item) for section, items in sections.items() for item in items]
 
     def look(task: tuple[str, Mapping[str, Any]]) -> Finding:
         section, item = task
         options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
-        chosen = _kind_of(section, item, kind)
+        chosen = _kind_of(section, item, kind, coarse=coarse)
         seen = inspect_item(item, kind=chosen, background_limit=background_limit, **options)
         if section == "training" and "dense_label" in item:
             dense = {key: value for key, value in item.items() if key != "complement"} | {"label": item["dense_label"]}
             more = inspect_item(dense, kind="either" if kind == "either" else "dense", **options)["problems"]
             seen["problems"] = list(dict.fromkeys([*seen["problems"], *more]))
-        return Finding(section, case_of_item(item), item, seen)
+        return Finding(section, case_of_item(item), item, seen, chosen)
 
     # threads do: unpacking and counting, which is nearly all the work, let other threads run
     pool = ThreadPoolExecutor(max_workers=jobs)
     try:
         yield from pool.map(look, todo)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def overall_warnings(findings: Sequence[Finding], class_names: Sequence[str]) -> list[str]:
@@ -143,7 +148,9 @@ def _same_images(findings: Sequence[Finding]) -> list[str]:
 def _rare_classes(training: Sequence[Finding], class_names: Sequence[str]) -> list[str]:
     shares = [finding.seen["annotated_share"] for finding in training if finding.seen["annotated_share"]]
     warnings = []
-    for value, name in enumerate(class_names):
+    # what a coarse drawing leaves unpainted is background
+    unpainted = any(finding.kind == "coarse" for finding in training)
+    for value, name in list(enumerate(class_names))[unpainted:]:
         count = sum(share.get(value, 0) > 0 for share in shares)
         if shares and count == 0:
             warnings.append(f"training: {name} ({value}) is annotated nowhere, so it cannot be learned")
@@ -152,9 +159,10 @@ def _rare_classes(training: Sequence[Finding], class_names: Sequence[str]) -> li
     return warnings
 
 
-def _kind_of(section: str, item: Mapping[str, Any], kind: str | None) -> str:
+def _kind_of(section: str, item: Mapping[str, Any], kind: str | None, *, coarse: bool) -> str:
     if section == "training":
-        return kind or ("coarse" if "complement" in item else "scribble")
+        # a positive drawing without a negative one has neither background strokes nor an end of its own
+        return kind or ("coarse" if coarse and item.get("supervision") != "dense" else "scribble")
     usual = KIND_OF_SECTION[section]
     return "either" if kind == "either" and usual == "dense" else usual
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 import SimpleITK
-from pydicom.errors import InvalidDicomError
 
 from ..errors import UserError
+from .library_noise import quiet_readers
 
 __all__ = ["read_series", "sort_series"]
 
@@ -20,6 +20,7 @@ _GAP_TOLERANCE = 0.02
 
 _SAME_PLACE = 1e-3
 _SAME_GRID = 1e-4
+_RIGHT_ANGLE = 1e-2
 _TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 
 
@@ -89,7 +90,8 @@ def read_series(files: Sequence[Path], name: str) -> tuple[np.ndarray, np.ndarra
     """
     ordered = sort_series(files, name)
     try:
-        image = SimpleITK.ReadImage([str(file) for file in ordered], SimpleITK.sitkFloat32)
+        with quiet_readers():
+            image = SimpleITK.ReadImage([str(file) for file in ordered], SimpleITK.sitkFloat32)
     except RuntimeError as error:
         raise UserError(f"{name}: DICOM pixels cannot be read, a file is cut short; copy the series again") from error
     voxels = SimpleITK.GetArrayFromImage(image).T
@@ -104,14 +106,34 @@ def read_series(files: Sequence[Path], name: str) -> tuple[np.ndarray, np.ndarra
 
 def _header(file: Path) -> _Slice:
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-    except (OSError, InvalidDicomError, ValueError) as error:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_TAGS, "NumberOfFrames"])
+        frames = int(header.get("NumberOfFrames") or 1)
+        absent = next((tag for tag in _TAGS if not header.get(tag)), None)
+        if absent is None:
+            position, orientation, spacing = (np.array(header.get(tag), dtype=float) for tag in _TAGS[:3])
+            size = (int(header.Rows), int(header.Columns))
+    except Exception as error:  # what pydicom raises on damaged bytes depends on where in it they lead
         raise UserError(f"{file}: cannot be read as DICOM; copy it again") from error
-    absent = [tag for tag in _TAGS if not header.get(tag)]
-    if absent:
-        raise UserError(f"{file}: has no {absent[0]}, so its place is unknown; use the original file")
-    position, orientation, spacing = (np.array(header.get(tag), dtype=float) for tag in _TAGS[:3])
-    return _Slice(file, position, orientation, spacing, (int(header.Rows), int(header.Columns)))
+    if frames > 1:
+        raise UserError(f"{file}: is a multi-frame object, not one file a slice; convert it to NIfTI first")
+    if absent is not None:
+        raise UserError(f"{file}: has no {absent}, so its place is unknown; use the original file")
+    item = _Slice(file, position, orientation, spacing, size)
+    _check_grid(item)
+    return item
+
+
+def _check_grid(item: _Slice) -> None:
+    """Whether the grid is one: two directions at right angles, of length 1, and spacings over 0."""
+    lengths = (item.position.shape, item.orientation.shape, item.spacing.shape)
+    values = np.concatenate([part.ravel() for part in (item.position, item.orientation, item.spacing)])
+    if lengths == ((3,), (6,), (2,)) and np.isfinite(values).all() and item.spacing.min() > 0:
+        directions = item.orientation.reshape(2, 3)
+        if np.allclose(directions @ directions.T, np.eye(2), atol=_RIGHT_ANGLE):
+            return
+    raise UserError(
+        f"{item.file}: its position, directions or pixel spacing make no grid; use the original file, or leave it out"
+    )
 
 
 def _check_same_grid(other: _Slice, first: _Slice, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -50,11 +51,11 @@ def find_images(source: str, *, skip: Path | None = None) -> list[Found]:
             Unicode, or one file is found under two names.
     """
     root, pattern = _root_and_pattern(source)
-    if root.is_file():
+    if os.path.isfile(root):
         if stem_of(root.name) is None:
             raise UserError(f"{root}: not an image file; expected one of {', '.join(IMAGE_EXTENSIONS)}")
         return [Found(root, ())]
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"{root}: no such file or folder; correct the path")
     depth = None if not pattern or "**" in pattern else len(pattern)
     away = None if skip is None else os.path.realpath(skip)
@@ -70,7 +71,7 @@ def _root_and_pattern(source: str) -> tuple[Path, tuple[str, ...]]:
     path = Path(os.path.abspath(os.path.expanduser(source)))
     if not source:
         raise UserError("a folder or pattern of images is empty; name one")
-    if path.exists():
+    if os.path.exists(path):
         return path, ()
     first = next((number for number, part in enumerate(path.parts) if any(sign in part for sign in _MAGIC)), None)
     return (path, ()) if first is None else (Path(*path.parts[:first]), path.parts[first:])
@@ -101,6 +102,8 @@ def _walk(
         return
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        if not os.access(folder, os.X_OK):  # its names can be listed, but nothing there be opened
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror}); correct its permissions") from error
     slices = []
@@ -108,12 +111,12 @@ def _walk(
         path = folder / name
         if not _is_unicode(name):
             raise UserError(f"{folder}: the name {os.fsencode(name)!r} is no valid UTF-8; rename it")
-        if path.is_dir():
+        if os.path.isdir(path):
             if depth is None or len(folders) < depth:
                 yield from _walk(path, (*folders, name), (*ancestors, real), depth, skip)
-        elif path.is_file() and stem_of(name) is not None:
+        elif os.path.isfile(path) and stem_of(name) is not None:
             yield Found(path, folders)
-        elif path.is_file() and _is_dicom(path):
+        elif os.path.isfile(path) and _is_dicom(path):
             slices.append(path)
     if slices:
         yield Found(folder, folders, tuple(slices))

@@ -1,19 +1,21 @@
-"""Finding label files, in a folder, by a pattern, or one by its name, and naming their cases."""
+"""Finding label files, in a folder, by a pattern, or one by its name, and naming their cases and annotations."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from ..files import remove_leftovers
 from .case_names import label_role
 from .found_files import Found, find_images
 from .label_volume import EXTENSIONS
 from .naming_cases import name_images
 
-__all__ = ["LabelFile", "find_label_files"]
+__all__ = ["LabelFile", "annotation_file", "find_label_files", "label_entries"]
 
 _SIMULATED = re.compile(r"_(scribble|coarse|not)(_\d+)?$", re.IGNORECASE)
 
@@ -26,17 +28,15 @@ class LabelFile(NamedTuple):
 
 
 def find_label_files(source: str, *, option: str, roles: Sequence[str] = ("mask", "either")) -> list[LabelFile]:
-    """Find label files.
+    """Find label files and name their cases.
 
     The name of a file's case is without the end that tells its role, see :mod:`.case_names`; where all files are
-    called alike their folders name the cases. In a folder with files whose names tell a role and others, which then
-    are images, only the former are taken. What simulated annotations are called is no dense mask, so that these can
-    be written to the folder of the masks.
+    called alike their folders name the cases.
 
     Args:
-        source: a folder, a pattern or a file, see :func:`~.found_files.find_images`.
+        source: see :func:`label_entries`.
         option: the option that names them, for messages.
-        roles: the roles looked for, see :func:`~.case_names.label_role`.
+        roles: see :func:`label_entries`.
 
     Returns:
         The files, sorted by their case.
@@ -44,8 +44,29 @@ def find_label_files(source: str, *, option: str, roles: Sequence[str] = ("mask"
     Raises:
         UserError: there is none, the folder is unreadable, or two files are of the same case.
     """
-    found = [entry for entry in find_images(source) if entry.path.name.lower().endswith(EXTENSIONS)]
-    if Path(source).expanduser().is_dir():
+    cases = name_images(label_entries(source, roles=roles), option=option)
+    return [LabelFile(cases[case].path, case) for case in sorted(cases)]
+
+
+def label_entries(source: str, *, roles: Sequence[str], skip: Path | None = None) -> list[Found]:
+    """Find label files.
+
+    In a folder with files whose names tell a role and others, which then are images, only the former are taken. What
+    simulated annotations are called is no dense mask, so that these can be written to the folder of the masks.
+
+    Args:
+        source: a folder, a pattern or a file, see :func:`~.found_files.find_images`.
+        roles: the roles looked for, see :func:`~.case_names.label_role`.
+        skip: a folder not to search.
+
+    Returns:
+        The files, sorted by path.
+
+    Raises:
+        UserError: there is none, or the folder is unreadable.
+    """
+    found = [entry for entry in find_images(source, skip=skip) if entry.path.name.lower().endswith(EXTENSIONS)]
+    if os.path.isdir(os.path.expanduser(source)):
         found = _of_roles(found, roles)
     if not found:
         ends = "such as _gt, _mask or _seg" if "mask" in roles else "such as _scribble or _label"
@@ -53,8 +74,31 @@ def find_label_files(source: str, *, option: str, roles: Sequence[str] = ("mask"
             f"{source}: no label file found; give a folder of files ending in {', '.join(EXTENSIONS)}, or a pattern "
             f"(their names may have ends {ends})"
         )
-    cases = name_images(found, option=option)
-    return [LabelFile(cases[case].path, case) for case in sorted(cases)]
+    return found
+
+
+def annotation_file(folder: Path, name: str, *sources: Path) -> Path:
+    """The file that an annotation is written to, without what a killed process left beside it.
+
+    Args:
+        folder: the output folder.
+        name: the file's name there.
+        sources: the files that the annotation is made from, the first of them its label.
+
+    Raises:
+        UserError: the name leads out of the folder, is hidden or none, or the file is one of the sources.
+    """
+    path = folder / name
+    if os.path.isabs(name) or any(part.startswith(".") for part in Path(name).parts):
+        raise UserError(f"{sources[0]}: its case {name} is hidden or leads out of the output folder; rename the case")
+    try:
+        is_source = path.exists() and any(path.samefile(source) for source in sources)
+    except OSError as error:
+        raise UserError(f"{sources[0]}: no file can be called {name} ({error.strerror}); rename the case") from error
+    if is_source:
+        raise UserError(f"{path}: is what its annotation is made from, and would be replaced; choose another --output")
+    remove_leftovers(path)
+    return path
 
 
 def _of_roles(found: Sequence[Found], roles: Sequence[str]) -> list[Found]:

@@ -16,7 +16,11 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..errors import UserError
 from ..files import atomic_file
+from .compressed_files import check_compressed
+from .itk_header import read_itk_header
+from .library_noise import quiet_readers
 from .prepared_case import write_nifti
+from .size_limits import promises_too_much
 
 __all__ = ["EXTENSIONS", "Grid", "LabelVolume", "read_grid", "read_label_volume", "write_label"]
 
@@ -25,9 +29,6 @@ EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 _NIFTI = (".nii.gz", ".nii")
 _READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
-_MOST_DENSE = 1032
-"""A byte of a gzip stream never gives more bytes than this."""
-_HEADROOM = 2**16
 
 
 class Grid(NamedTuple):
@@ -65,14 +66,10 @@ def read_label_volume(path: str | os.PathLike[str]) -> LabelVolume:
     grid, metadata, layers, too_long = _header(path)
     if too_long:
         raise _damaged(path)
+    check_compressed(path)
     try:
-        if path.name.lower().endswith(_NIFTI):
-            voxels = np.asanyarray(nib.load(path).dataobj)[None]  # type: ignore[attr-defined]
-        else:
-            image = SimpleITK.ReadImage(str(path))
-            voxels = SimpleITK.GetArrayFromImage(image)
-            voxels = np.moveaxis(voxels, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else voxels[None]
-            voxels = voxels.transpose(0, *range(voxels.ndim - 1, 0, -1))
+        with quiet_readers():
+            voxels = _voxels(path)
     except _READ_ERRORS as error:
         raise _damaged(path) from error
     if voxels.dtype.kind not in "uibf":
@@ -95,7 +92,10 @@ def read_grid(path: str | os.PathLike[str]) -> Grid:
         UserError: the file is missing, of another format or damaged, has no voxels, or an affine without three
             directions.
     """
-    return _header(Path(path), frames=True)[0]
+    grid, _, _, too_long = _header(Path(path), frames=True)
+    if too_long:
+        raise _damaged(Path(path))
+    return grid
 
 
 def write_label(path: str | os.PathLike[str], voxels: np.ndarray, grid: Grid) -> None:
@@ -123,6 +123,16 @@ def write_label(path: str | os.PathLike[str], voxels: np.ndarray, grid: Grid) ->
         nib.save(nib.Nifti1Image(labels, grid.affine, header), temporary)
 
 
+def _voxels(path: Path) -> np.ndarray:
+    """The voxels [L, X, Y, Z] or [L, X, Y]."""
+    if path.name.lower().endswith(_NIFTI):
+        return np.asanyarray(nib.load(path).dataobj)[None]  # type: ignore[attr-defined]
+    image = SimpleITK.ReadImage(str(path))
+    voxels = SimpleITK.GetArrayFromImage(image)
+    voxels = np.moveaxis(voxels, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else voxels[None]
+    return voxels.transpose(0, *range(voxels.ndim - 1, 0, -1))
+
+
 def _header(path: Path, *, frames: bool = False) -> tuple[Grid, Mapping[str, str], int, bool]:
     """Grid, text fields, number of layers, and whether the header tells of more voxels than the file can hold."""
     name = path.name.lower()
@@ -131,8 +141,9 @@ def _header(path: Path, *, frames: bool = False) -> tuple[Grid, Mapping[str, str
     if not path.is_file():
         raise UserError(f"{path}: no such file; correct the path or restore the file")
     try:
-        grid, metadata, layers, size = _nifti_header(path) if name.endswith(_NIFTI) else _itk_header(path)
-        held = _bytes_at_most(path)
+        with quiet_readers():
+            grid, metadata, layers, item_size = _nifti_header(path) if name.endswith(_NIFTI) else _itk_header(path)
+        too_long = promises_too_much(path, grid.shape, item_size)
     except _READ_ERRORS as error:
         raise _damaged(path) from error
     shape = grid.shape
@@ -146,7 +157,7 @@ def _header(path: Path, *, frames: bool = False) -> tuple[Grid, Mapping[str, str
         raise UserError(f"{path}: has no voxels, its shape is {shape}; export it again")
     if not np.isfinite(grid.affine).all() or abs(np.linalg.det(grid.affine[:3, :3])) < 1e-12:
         raise UserError(f"{path}: has an affine without three directions; correct its header or export it again")
-    return grid, metadata, layers, size > held
+    return grid, metadata, layers, too_long
 
 
 def _nifti_header(path: Path) -> tuple[Grid, dict[str, str], int, int]:
@@ -154,41 +165,13 @@ def _nifti_header(path: Path) -> tuple[Grid, dict[str, str], int, int]:
     header = file.header
     shape = tuple(int(extent) for extent in file.shape)  # type: ignore[attr-defined]
     exact = header.copy() if type(header) is nib.Nifti1Header else None
-    size = _product(shape) * header.get_data_dtype().itemsize  # type: ignore[attr-defined]
-    return Grid(shape, np.asarray(file.affine, np.float64), exact), {}, 1, size  # type: ignore[attr-defined]
+    item_size = header.get_data_dtype().itemsize  # type: ignore[attr-defined]
+    return Grid(shape, np.asarray(file.affine, np.float64), exact), {}, 1, item_size  # type: ignore[attr-defined]
 
 
-def _itk_header(path: Path) -> tuple[Grid, dict[str, str], int, int]:
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    axes = reader.GetDimension()
-    shape = tuple(int(extent) for extent in reader.GetSize())
-    affine = np.eye(4)
-    directions = np.array(reader.GetDirection()).reshape(axes, axes) * np.array(reader.GetSpacing())
-    kept = min(axes, 3)
-    affine[:kept, :kept] = directions[:kept, :kept]
-    affine[:kept, 3] = reader.GetOrigin()[:kept]
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's axes run towards left and posterior
-    metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-    layers = int(reader.GetNumberOfComponents())
-    return Grid(shape, affine), metadata, layers, _product(shape) * layers
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    """The number of voxels, in Python's own integers, which do not overflow."""
-    number = 1
-    for extent in shape:
-        number *= extent
-    return number
-
-
-def _bytes_at_most(path: Path) -> int:
-    """The most bytes that the file may hold when it is unpacked; of a header alone, those of its neighbours."""
-    alone = path.suffix.lower() == ".mhd"
-    files = [entry for entry in path.parent.iterdir() if entry.is_file()] if alone else [path]
-    size = max(file.stat().st_size for file in files)
-    return _HEADROOM + (size if path.suffix.lower() == ".nii" else size * _MOST_DENSE)
+def _itk_header(path: Path) -> tuple[Grid, Mapping[str, str], int, int]:
+    header = read_itk_header(path)
+    return Grid(header.shape, header.affine), header.metadata, header.components, header.components
 
 
 def _damaged(path: Path) -> UserError:

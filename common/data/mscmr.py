@@ -2,8 +2,9 @@
 
 Layout (release of Zhang and Zhuang, CVPR 2022): ``train/images/`` holds ``subject<N>_DE.nii.gz``, the late gadolinium
 enhancement MR of a patient, and ``train/labels/`` its scribbles ``subject<N>_DE_scribble.nii.gz``; in the twin folders
-of ``val/`` and ``test/`` the labels are dense masks ``subject<N>_DE_manual.nii.gz``. Labels are 0 background, 1 right
-ventricle, 2 myocardium and 3 left ventricle; in scribbles, 4 is not annotated.
+of ``val/`` and ``TestSet/`` the labels are dense masks ``subject<N>_DE_manual.nii.gz``. A copy of it may call the last
+one ``test/``. Labels are 0 background, 1 right ventricle, 2 myocardium and 3 left ventricle; in scribbles, 4 is not
+annotated.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ __all__ = ["CLASS_NAMES", "build_mscmr_datalist"]
 
 CLASS_NAMES = ("background", "RV", "MYO", "LV")
 
-_LABELS = {"training": ("train", "_scribble"), "validation": ("val", "_manual"), "test": ("test", "_manual")}
+_LABELS = {"training": ("train", "_scribble"), "validation": ("val", "_manual")}
+_TEST = ("TestSet", "test")
 _ENDING = ".nii.gz"
 
 
@@ -28,7 +30,7 @@ def build_mscmr_datalist(source: str | os.PathLike[str]) -> dict[str, Any]:
     """Build the datalist of the released split; all files are used where they lie.
 
     ``unlabelled`` holds the training images once more. A training image with a dense mask beside its scribbles gets it
-    as ``dense_label``. Without a folder ``test/`` there is no test data.
+    as ``dense_label``. Test data are read from ``TestSet/``, as released, or ``test/``; without either there are none.
 
     Args:
         source: the folder that holds ``train/`` and ``val/``, or the folder that this folder lies in.
@@ -37,15 +39,15 @@ def build_mscmr_datalist(source: str | os.PathLike[str]) -> dict[str, Any]:
         The datalist with absolute paths, ready for :func:`~.datalist_writer.write_datalist`.
 
     Raises:
-        UserError: folders are missing, or images without labels or labels without images are there; the line names
-            what is missing.
+        UserError: folders are missing, images without labels or labels without images are there (the line names what
+            is missing), or there is both a ``TestSet/`` and a ``test/``.
     """
     root = _root(Path(os.path.abspath(source)))
-    sections = {
-        section: _items(root / folder, suffix)
-        for section, (folder, suffix) in _LABELS.items()
-        if section != "test" or (root / folder / "images").is_dir()
-    }
+    tests = [root / name for name in _TEST if (root / name / "images").is_dir()]
+    if len(tests) > 1:
+        raise UserError(f"{tests[0]} and {tests[1]}: are both folders of test data; keep one")
+    sections = {section: _items(root / folder, suffix) for section, (folder, suffix) in _LABELS.items()}
+    sections["test"] = _items(tests[0], "_manual") if tests else []
     content = empty_datalist(
         "mscmr",
         description="MSCMRseg, late gadolinium enhancement MR, the split of CycleMix's release.",

@@ -71,7 +71,7 @@ def divide(
             with a dense mask.
     """
     earlier = dict(before or {})
-    scribbled = {case.patient for case in cases if case.scribbles}
+    scribbled = {case.patient for case in cases if case.annotated}
     masked = {case.patient for case in cases if case.image and case.mask}
     without = sorted(patient for patient in masked if groups is not None and patient not in groups)
     if without:
@@ -100,9 +100,10 @@ def build_own_datalist(
 ) -> dict[str, Any]:
     """Put each case into its section.
 
-    Images with scribbles train, and name their dense mask where there is one. Dense masks of patients without any
-    scribbles, or without an image, are unpaired. Images without annotation are unlabelled. Of held-out patients there
-    is nothing in any other section; what they have beside images with dense masks is not listed.
+    Images with scribbles or coarse drawings train, and name their dense mask where there is one. Dense masks of
+    patients without any drawing, or without an image, are unpaired. Images without annotation are unlabelled. Of
+    held-out patients there is nothing in any other section; what they have beside images with dense masks is not
+    listed.
 
     Args:
         cases: all cases.
@@ -116,7 +117,7 @@ def build_own_datalist(
         The datalist with absolute paths, ready for :func:`~.datalist_writer.write_datalist`.
     """
     content = empty_datalist(name, description=description, source="own data", class_names=class_names)
-    scribbled = {case.patient for case in cases if case.scribbles}
+    scribbled = {case.patient for case in cases if case.annotated}
     for case in cases:
         section, files = _place(case, held, scribbled)
         if section is None:
@@ -126,6 +127,7 @@ def build_own_datalist(
             "image": str(converted.get(case.name, case.image.path if case.image else "")),
             "scribbles": strokes[0] if len(strokes) == 1 else strokes,
             "mask": str(case.mask),
+            "complement": str(case.complement),
         }
         item: dict[str, Any] = {key: paths[file] for key, file in files.items()}
         item |= {"case": case.name, "patient": case.patient} | ({"phase": case.phase} if case.phase else {})
@@ -139,8 +141,10 @@ def _place(case: OwnCase, held: Mapping[str, str], scribbled: set[str]) -> tuple
     """A case's section and, by the item's keys, its files there; no section for a case that is left out."""
     if case.patient in held:
         return (held[case.patient] if case.image and case.mask else None), {"image": "image", "label": "mask"}
-    if case.scribbles:
-        return "training", {"image": "image", "label": "scribbles"} | ({"dense_label": "mask"} if case.mask else {})
+    if case.annotated:
+        there = {"label": case.scribbles, "complement": case.complement, "dense_label": case.mask}
+        keys = {"label": "scribbles", "complement": "complement", "dense_label": "mask"}
+        return "training", {"image": "image"} | {key: file for key, file in keys.items() if there[key]}
     if case.mask:
         return (None if case.patient in scribbled else "unpaired_masks"), {"label": "mask"}
     return "unlabelled", {"image": "image"}

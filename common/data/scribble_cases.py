@@ -12,16 +12,15 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
-from ..files import remove_leftovers
 from ..transforms.orient_slices import through_plane_axis
 from ..transforms.scribble_forms import FORMS, draw_annotation
 from .annotation_coverage import joint_counts
-from .label_files import LabelFile
+from .label_files import LabelFile, annotation_file
 from .label_volume import LabelVolume, read_label_volume, write_label
 from .prepared_case import case_generator
 from .worker_processes import spread
 
-__all__ = ["Annotation", "annotate_cases", "highest_label"]
+__all__ = ["Annotation", "annotate_cases", "check_drawing", "highest_label"]
 
 _MOST_CLASSES = 255
 
@@ -74,9 +73,7 @@ def annotate_cases(
         UserError: an option is out of its range, several annotators would draw the same, a mask is damaged or does
             not hold 0..C-1, or a file cannot be written.
     """
-    _check_options(num_classes, form, annotators, seed, slices_axis, jobs)
-    # whatever is wrong with the options is known before a file is read
-    draw_annotation(np.zeros((1, 3, 3), np.uint8), num_classes, np.random.default_rng(0), form, **options)
+    check_drawing(num_classes, form, annotators=annotators, seed=seed, slices_axis=slices_axis, jobs=jobs, **options)
     work = partial(
         _annotate,
         folder=Path(folder),
@@ -90,6 +87,45 @@ def annotate_cases(
     yield from spread(work, masks, jobs)
 
 
+def check_drawing(
+    num_classes: int | None,
+    form: str,
+    *,
+    annotators: int = 1,
+    seed: int = 0,
+    slices_axis: int | None = None,
+    jobs: int = 1,
+    **options: Any,
+) -> None:
+    """Check the options of :func:`annotate_cases` before a file is read.
+
+    Args:
+        num_classes: number of classes, None where the masks are to tell it.
+        form: see :func:`annotate_cases`, as of the others.
+        annotators: how many annotators.
+        seed: seed of all draws.
+        slices_axis: axis across the slices, or None.
+        jobs: number of processes.
+        options: ``slice_share`` and the options of the form.
+
+    Raises:
+        UserError: an option is out of its range, or several annotators would draw the same.
+    """
+    if num_classes is not None and (type(num_classes) is not int or not 2 <= num_classes <= _MOST_CLASSES):
+        raise UserError(f"num_classes is {num_classes!r}; give 2 to {_MOST_CLASSES}, background included")
+    for name, value, least in (("annotators", annotators, 1), ("seed", seed, 0), ("jobs", jobs, 1)):
+        if type(value) is not int or value < least:
+            raise UserError(f"{name} is {value!r}; give a whole number from {least} on")
+    if slices_axis is not None and (type(slices_axis) is not int or slices_axis not in (0, 1, 2)):
+        raise UserError(f"slices_axis is {slices_axis!r}; give 0, 1 or 2, or leave it out")
+    if annotators > 1 and form in FORMS and FORMS[form].maps != ("scribble",):
+        raise UserError(f"{annotators} annotators of form {form}: an image has one such drawing; leave annotators out")
+    if annotators > 1 and form in FORMS and not FORMS[form].random:
+        raise UserError(f"{annotators} annotators of form {form} would all draw the same; choose walk or strokes")
+    # the form and its options
+    draw_annotation(np.zeros((1, 3, 3), np.uint8), num_classes or 2, np.random.default_rng(0), form, **options)
+
+
 def highest_label(masks: Sequence[LabelFile], *, jobs: int = 1) -> int:
     """The highest value in the masks.
 
@@ -97,20 +133,6 @@ def highest_label(masks: Sequence[LabelFile], *, jobs: int = 1) -> int:
         UserError: a mask is damaged or holds no label map.
     """
     return max(spread(_highest, masks, jobs))
-
-
-def _check_options(num_classes: int, form: str, annotators: int, seed: int, slices_axis: int | None, jobs: int) -> None:
-    if type(num_classes) is not int or not 2 <= num_classes <= _MOST_CLASSES:
-        raise UserError(f"num_classes is {num_classes!r}; give 2 to {_MOST_CLASSES}, background included")
-    for name, value, least in (("annotators", annotators, 1), ("seed", seed, 0), ("jobs", jobs, 1)):
-        if type(value) is not int or value < least:
-            raise UserError(f"{name} is {value!r}; give a whole number from {least} on")
-    if slices_axis not in (None, 0, 1, 2) or isinstance(slices_axis, bool):
-        raise UserError(f"slices_axis is {slices_axis!r}; give 0, 1 or 2, or leave it out")
-    if annotators > 1 and form in FORMS and FORMS[form].maps != ("scribble",):
-        raise UserError(f"{annotators} annotators of form {form}: an image has one such drawing; leave annotators out")
-    if annotators > 1 and form in FORMS and not FORMS[form].random:
-        raise UserError(f"{annotators} annotators of form {form} would all draw the same; choose walk or strokes")
 
 
 def _annotate(
@@ -136,22 +158,11 @@ def _annotate(
         # an annotator draws the same whether or not others do
         rng = case_generator(seed, mask.case if number == 1 else f"{mask.case}/{number}")
         for name, drawn in draw_annotation(stack, num_classes, rng, form, **options).items():
-            path = _target(folder, f"{mask.case}_{name}{end}.nii.gz", mask.path)
+            path = annotation_file(folder, f"{mask.case}_{name}{end}.nii.gz", mask.path)
             write_label(path, np.moveaxis(drawn, 0, axis), volume.grid)
             annotation.files.setdefault(name, []).append(os.path.abspath(path))
             annotation.counts.setdefault(name, []).append(joint_counts(stack, drawn, num_classes))
     return annotation
-
-
-def _target(folder: Path, name: str, mask: Path) -> Path:
-    """The file to write, which lies in the folder and is not the mask."""
-    path = folder / name
-    if os.path.isabs(name) or ".." in Path(name).parts:
-        raise UserError(f"{mask}: its case {name} leads out of the output folder; rename the case")
-    if path.exists() and path.samefile(mask):
-        raise UserError(f"{path}: is the mask itself, which its annotation would replace; choose another output folder")
-    remove_leftovers(path)
-    return path
 
 
 def _highest(mask: LabelFile) -> int:

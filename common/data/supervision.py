@@ -85,7 +85,7 @@ def training_items(
             continue
         if patient_of(item) in dense:
             chosen.append(with_dense_mask(item, datalist))
-        elif annotators == "first" and isinstance(item["label"], list):
+        elif annotators == "first" and isinstance(item.get("label"), list):
             chosen.append(item | {"label": item["label"][0]})
         else:
             chosen.append(item)
@@ -164,7 +164,7 @@ def check_num_classes(datalist: str | os.PathLike[str], num_classes: int | None)
     if num_classes is None:
         return
     found = datalist_info(datalist)["num_classes"]
-    if found != num_classes:
+    if type(num_classes) is not int or found != num_classes:
         raise UserError(
             f"{datalist}: has {found} classes where --num_classes is {num_classes}; set --num_classes {found}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from functools import cache
@@ -10,14 +9,18 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import SimpleITK
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
+from .itk_header import read_itk_header
+from .library_noise import quiet_readers
+from .size_limits import promises_too_much
 
 __all__ = ["Volume", "read_volume"]
 
-_DEFLATE_LIMIT = 1032
-"""gzip makes nothing smaller by more than this factor."""
+_NIFTI = (".nii", ".nii.gz")
+_ITK = (".nrrd", ".mha", ".mhd")
 
 
 class Volume(NamedTuple):
@@ -48,12 +51,16 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         UserError: there is no such file, or it cannot be read.
     """
     name = os.fspath(path)
-    if not os.path.exists(name):
-        raise UserError(f"{name}: no such file; correct the path or restore the file")
+    if not os.path.isfile(name):  # to open a pipe would take for ever
+        what = "is no file" if os.path.exists(name) else "no such file"
+        raise UserError(f"{name}: {what}; correct the path or restore the file")
     if not os.access(name, os.R_OK):
         raise UserError(f"{name}: may not be read; correct its permissions")
     try:
-        return _read_nifti(name) if name.endswith((".nii", ".nii.gz")) else _read_other(name)
+        with quiet_readers():
+            if name.endswith(_NIFTI):
+                return _read_nifti(name)
+            return _read_itk(name) if name.lower().endswith(_ITK) else _read_picture(name)
     except UserError:
         raise
     except Exception as error:  # what a reader raises on damaged bytes depends on where in it they lead
@@ -64,20 +71,33 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 
 def _read_nifti(path: str) -> Volume:
     file = nib.load(path)
-    size = math.prod(file.shape) * file.get_data_dtype().itemsize  # type: ignore[attr-defined]
-    if size > os.path.getsize(path) * (_DEFLATE_LIMIT if path.endswith(".gz") else 1):
-        raise ValueError("the header promises more voxels than the file can hold")  # and memory is taken for them all
-    data = np.asanyarray(file.dataobj)  # type: ignore[attr-defined]
+    if promises_too_much(path, file.shape, file.get_data_dtype().itemsize):  # type: ignore[attr-defined]
+        raise ValueError("the header promises more voxels than the file can hold")
+    # nibabel forgets the shape of an array without voxels
+    data = np.asanyarray(file.dataobj).reshape(file.shape)  # type: ignore[attr-defined]
+    return _volume(path, data, np.asarray(file.affine))  # type: ignore[attr-defined]
+
+
+def _read_itk(path: str) -> Volume:
+    header = read_itk_header(path)
+    if promises_too_much(path, header.shape, header.components):
+        raise ValueError("the header promises more voxels than the file can hold")
+    data = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)).T  # components come first
+    if header.components == 1:
+        return _volume(path, data, header.affine)
+    return Volume(data, data.shape[1:], header.affine, _spacing(header.affine, data.shape[1:]), header.components)
+
+
+def _volume(path: str, data: np.ndarray, affine: np.ndarray) -> Volume:
+    """The volume of voxels [X, Y, Z], without axes of one, or of frames [X, Y, Z, T]."""
     if data.dtype.kind not in "biuf":
         raise UserError(f"{path}: holds colours or complex numbers; save one number a voxel")
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
-    affine = np.asarray(file.affine)  # type: ignore[attr-defined]
-    channels = int(np.prod(data.shape[3:]))
-    return Volume(data, data.shape[:3], affine, _spacing(affine, data.shape[:3]), channels)
+    return Volume(data, data.shape[:3], affine, _spacing(affine, data.shape[:3]), int(np.prod(data.shape[3:])))
 
 
-def _read_other(path: str) -> Volume:
+def _read_picture(path: str) -> Volume:
     tensor = _loader()(path)
     data, affine = np.asarray(tensor), np.asarray(tensor.affine)
     shape = data.shape[1:]
@@ -86,7 +106,7 @@ def _read_other(path: str) -> Volume:
 
 @cache
 def _loader() -> Callable[[str], Any]:
-    # MONAI takes seconds to import, which NIfTI files need not wait for
+    # MONAI takes seconds to import, which volumes need not wait for
     from monai.transforms import LoadImage
 
     # its readers log, each time they are made, what they go without

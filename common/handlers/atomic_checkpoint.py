@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ignite.engine import Engine, Events
 
 from ..errors import UserError
 from ..files import atomic_file, remove_leftovers
+from ..model_settings import check_settings, settings_file, write_settings
 
 __all__ = ["AtomicCheckpoint", "load_weights"]
 
@@ -53,7 +55,8 @@ class AtomicCheckpoint:
 
     - ``checkpoint.pt``: state of every object and the engine's counters, read with ``weights_only=True``;
     - ``model.pt``: state dict of ``network`` after the last epoch, the headline of a run;
-    - ``model_best.pt``: state dict with the best key metric of ``validator``, an extra.
+    - ``model_best.pt``: state dict with the best key metric of ``validator``, an extra;
+    - ``model.json``, ``model_best.json``: the settings of these weights, put in place just before them.
 
     Args:
         output_dir: folder of the run.
@@ -64,7 +67,13 @@ class AtomicCheckpoint:
         patience: stop after so many validations in a row without improvement.
         resume: continue from ``checkpoint.pt`` if there is one.
         rank: this process's number; only process 0 writes.
-        publish: also copy the final weights to this file, None for not.
+        publish: also copy the final weights, and their settings, to this file, None for not.
+        settings: what the network and its preprocessing are built with, by key, which is written beside weights, see
+            :mod:`~..model_settings`; None for no such files.
+        training: what these files also tell of the training, such as its seed; epochs and iterations are added.
+
+    Raises:
+        UserError: for settings that JSON does not know.
     """
 
     def __init__(
@@ -79,7 +88,10 @@ class AtomicCheckpoint:
         resume: bool = False,
         rank: int = 0,
         publish: str | os.PathLike | None = None,
+        settings: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> None:
+        check_settings({**(settings or {}), **(training or {})})
         self.path = Path(output_dir) / _CHECKPOINT
         self.network = network
         self.state = {"network": network, **{name: value for name, value in state.items() if value is not None}}
@@ -89,6 +101,8 @@ class AtomicCheckpoint:
         self.resume = resume
         self.rank = rank
         self.publish = publish
+        self.settings = settings
+        self.training = dict(training or {})
         self.best: float | None = None
         self.without_improvement = 0
 
@@ -103,7 +117,8 @@ class AtomicCheckpoint:
 
     def _start(self, engine: Engine) -> None:
         if self.rank == 0:
-            remove_leftovers(self.path, self.path.with_name("model.pt"), self.path.with_name("model_best.pt"))
+            weights = [self.path.with_name(name) for name in ("model.pt", "model_best.pt")]
+            remove_leftovers(self.path, *weights, *map(settings_file, weights))
         if not self.resume:
             return
         if not self.path.is_file():
@@ -137,24 +152,27 @@ class AtomicCheckpoint:
             return
         self.best, self.without_improvement = value, 0
         if self.rank == 0:
-            _write(_bare(self.network).state_dict(), self.path.with_name("model_best.pt"))
+            self._write_weights(trainer, self.path.with_name("model_best.pt"))
 
     def _save(self, engine: Engine) -> None:
         content = {name: _bare(value).state_dict() for name, value in self.state.items()}
         counters = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         selection = {"best": self.best, "without_improvement": self.without_improvement}
-        _write({**content, **counters, **selection}, self.path)
+        with atomic_file(self.path) as temporary:
+            torch.save({**content, **counters, **selection}, temporary)
 
     def _finish(self, engine: Engine) -> None:
-        weights = _bare(self.network).state_dict()
         for target in (self.path.with_name("model.pt"), *([Path(self.publish)] if self.publish is not None else [])):
-            _write(weights, target)
+            self._write_weights(engine, target)
             logger.info("weights of the last epoch: %s", target)
 
-
-def _write(content: Any, path: Path) -> None:
-    with atomic_file(path) as temporary:
-        torch.save(content, temporary)
+    def _write_weights(self, engine: Engine, target: Path) -> None:
+        with atomic_file(target) as temporary:
+            torch.save(_bare(self.network).state_dict(), temporary)
+            # only now that the weights are written: a kill while that lasts leaves older weights with their settings
+            if self.settings is not None:
+                counters = {"epochs": engine.state.epoch, "iterations": engine.state.iteration}
+                write_settings(target, self.settings, {**self.training, **counters})
 
 
 def _bare(value: Any) -> Any:

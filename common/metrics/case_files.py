@@ -72,7 +72,8 @@ def match_predictions(
     """Find the prediction of each reference.
 
     A prediction ``<subfolders>/<case>_seg.nii.gz`` or ``<subfolders>/<case>.nii.gz`` belongs to the reference of which
-    a name, with its subfolders, equals it as far as both go.
+    a name, with its subfolders, equals it as far as both go. Where none does, the subfolders do not count, provided
+    that they are not needed to tell references apart: many programs write each prediction into a folder of its own.
 
     Args:
         folder: folder of the predictions, searched with its subfolders.
@@ -97,7 +98,7 @@ def match_predictions(
     for reference in references:
         candidates = {
             file for name in reference.names for file in by_stem.get(name.rpartition("/")[2], []) if _agree(file, name)
-        }
+        } or set(by_stem.get(reference.case, []))
         if len(candidates) > 1:
             two = " and ".join(str(files[name]) for name in sorted(candidates)[:2])
             raise UserError(f"{two} are both predictions of the case {reference.case}; keep one of them")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.compressed_files import check_compressed
 from ..data.volume_reader import Volume, read_volume
 from ..errors import UserError
 from .case_files import Reference
@@ -111,6 +112,7 @@ def _score(
 
 def _read(path: str, reference: Volume | None = None, reference_path: str = "") -> Volume:
     """Read a label, on the grid of the reference where one is given."""
+    check_compressed(path)
     volume = read_volume(path)
     if volume.data.ndim not in (2, 3) or volume.channels != 1 or not volume.data.size:
         shape = volume.data.shape

@@ -156,13 +156,12 @@ def test_chaos_preset_on_data_with_five_classes(chaos_tree, tmp_path):
     augmentation = trainer.prepare_batch.augmentation
     assert (augmentation.right_angles, augmentation.rotation, augmentation.ignore_index) == (False, 20.0, 5)
     weights = str(tmp_path / "run" / "model.pt")
-    evaluation = {"weights": weights, "preset": "chaos", "section": "test"}
-    workflow(tmp_path / "chaos", tmp_path / "eval", "train", "evaluate", **evaluation).run()
+    workflow(tmp_path / "chaos", tmp_path / "eval", "train", "evaluate", weights=weights, section="test").run()
     summary = json.loads((tmp_path / "eval" / "metrics.json").read_text())["summary"]
     assert len(summary["classes"]) == 4
     case = json.loads((tmp_path / "chaos" / "datalist.json").read_text())["test"][0]["image"]
     scan = tmp_path / "chaos" / case
-    workflow(scan, tmp_path / "out", "inference", weights=weights, preset="chaos").run()
+    workflow(scan, tmp_path / "out", "inference", weights=weights).run()
     (segmentation,) = (tmp_path / "out").rglob("*_seg.nii.gz")
     assert nib.load(segmentation).shape == nib.load(scan).shape
 

@@ -206,6 +206,26 @@ def test_inference_and_evaluation_stop_at_bad_data(
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"settings": {"filters": 2', "cannot be read as the settings of the weights beside it"),
+        ('{"settings": {"in_channels": "one"}}', "in_channels is 'one', which cannot stand for 1"),
+    ],
+    ids=["cut short", "wrong type"],
+)
+def test_damaged_settings_of_weights(
+    bundle: str, content: str, reason: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study.parent / "model.json").write_text(content)
+    weights = str(study.parent / "model.pt")
+    for names in (["inference"], ["train", "evaluate"]):
+        line = line_of(capsys, bundle, study, *names, weights=weights)
+        assert line.startswith(f"{study.parent / 'model.json'}: {reason}")
+        assert "restore the file, or remove it and give the settings of the training by hand" in line
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
 def test_weights_have_to_exist_and_to_fit(bundle: str, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scans = study.parent / "scans"
     scans.mkdir()

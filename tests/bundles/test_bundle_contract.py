@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from monai.bundle import ConfigParser, create_workflow
+from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
+
+from common.handlers.atomic_checkpoint import load_weights
+from common.model_settings import default_of, read_settings
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
@@ -16,6 +19,9 @@ TUNABLES = [
     *["dataset_dir", "datalist", "output_dir", "num_classes", "in_channels", "pixdim", "roi_size", "batch_size"],
     *["max_epochs", "learning_rate", "seed", "amp", "num_workers", "resume", "publish", "preset", "val_interval"],
 ]
+# what may differ between a training and an inference with its weights
+OF_THE_RUN = {"bundle_root", "dataset_dir", "output_dir", "device", "preset", "batch_size", "num_workers"}
+OF_THE_RUN |= {"amp", "compile", "checkpointing"}
 pytestmark = pytest.mark.parametrize("bundle", BUNDLES)
 
 
@@ -38,9 +44,9 @@ def test_every_file_is_there(bundle):
         assert (folder / name).is_file(), name
 
 
-def test_models_holds_model_pt_alone(bundle):
-    names = [path.name for path in (REPO_ROOT / "bundles" / bundle / "models").glob("*")]
-    assert names in ([], ["model.pt"])
+def test_models_holds_the_weights_and_their_settings_alone(bundle):
+    names = {path.name for path in (REPO_ROOT / "bundles" / bundle / "models").glob("*")}
+    assert names in (set(), {"model.json", "model.pt"})
 
 
 def test_keys_that_users_and_programs_rely_on(bundle):
@@ -48,7 +54,9 @@ def test_keys_that_users_and_programs_rely_on(bundle):
     assert [key for key in TUNABLES if key not in train] == []
     assert train["initialize"] == []
     for names in (["train"], ["train", "evaluate"], ["inference"], ["train", "multi_gpu_train"]):
-        assert merged(bundle, *names)["run"][0] == "$bundle.start()", names
+        whole = merged(bundle, *names)
+        weights = "weights=@weights" if "weights" in whole else ""
+        assert whole["run"][0] == f"$bundle.start({weights})", names
 
 
 def test_order_of_the_keys(bundle):
@@ -61,11 +69,9 @@ def test_order_of_the_keys(bundle):
 
 def test_training_and_inference_agree(bundle):
     train, inference = config(bundle, "train"), config(bundle, "inference")
-    shared = [key for key in inference if key in train and not isinstance(inference[key], (dict, list))]
-    differing = [key for key in shared if inference[key] != train[key] and key != "output_dir"]
-    assert differing == []
-    for key in ("pixdim", "roi_size", "clip_percentiles"):
-        assert inference[key] == train[key]
+    remembered = settings_of(bundle)
+    shared = [key for key in inference if key in train and not isinstance(train[key], (dict, list))]
+    assert [key for key in shared if inference[key] != train[key] and key not in ("output_dir", *remembered)] == []
     assert inference["network_def"] == train["network_def"]
     assert train["validate"]["preprocessing"]["transforms"][0] == "@train#image_transforms"
     image_transforms = [_always(step) for step in train["train"]["image_transforms"]["transforms"]]
@@ -75,6 +81,63 @@ def test_training_and_inference_agree(bundle):
     for name, values in train["presets"].items():
         assert presets[name] == {key for key in values if key in inference}
         assert all(inference["presets"][name][key] == values[key] for key in presets[name])
+
+
+def settings_of(bundle: str) -> dict[str, str]:
+    """What a training writes beside its weights."""
+    handlers = config(bundle, "train")["train"]["handlers"]
+    (checkpoint,) = (handler for handler in handlers if handler["_target_"].endswith("AtomicCheckpoint"))
+    assert checkpoint["training"] == {"bundle": bundle, "seed": "@seed"}
+    return checkpoint["settings"]
+
+
+def default_num_classes(bundle: str) -> int:
+    return default_of(config(bundle, "inference")["num_classes"])
+
+
+def test_weights_remember_what_shapes_network_and_preprocessing(bundle):
+    train, evaluate, inference = (config(bundle, name) for name in ("train", "evaluate", "inference"))
+    remembered = settings_of(bundle)
+    assert remembered == {key: f"@{key}" for key in remembered}
+    shared = {key for key in inference if key in train and not isinstance(train[key], dict)}
+    assert set(remembered) == shared - OF_THE_RUN - {"imports", "initialize", "run", "network"}
+    for key in remembered:
+        default = default_num_classes(bundle) if key == "num_classes" else train[key]
+        assert inference[key] == f"$settings.of(@weights, '{key}', {default!r})"
+        # the classes that are scored are the datalist's
+        assert evaluate.get(key) == (None if key == "num_classes" else inference[key])
+    assert train["num_classes"] == f"$datalists.classes_of(@datalist, default={default_num_classes(bundle)})"
+
+
+def test_the_bundles_weights_fit_every_way_of_loading(bundle, tmp_path):
+    """Without ``run``, as MONAI Label and MONAI's own commands load a configuration, and so without a preset."""
+    folder = REPO_ROOT / "bundles" / bundle
+    weights = folder / "models" / "model.pt"
+    recorded = read_settings(weights)
+    assert set(recorded) == set(settings_of(bundle))
+    for names in (["inference"], ["train", "evaluate"], ["train", "evaluate", "multi_gpu_evaluate"]):
+        parser = ConfigParser(merged(bundle, *names))
+        assert Path(parser.get_parsed_content("weights")) == weights
+        load_weights(parser.get_parsed_content("network_def"), weights)
+        assert {key: parser.get_parsed_content(key) for key in recorded} == recorded
+    files = {
+        "config_file": str(config_path(bundle, "inference")),
+        "meta_file": str(config_path(bundle, "metadata")),
+        "net_id": "network_def",
+    }
+    verify_net_in_out(**files, n=2, any=33, device="cpu")
+    ckpt_export(**files, ckpt_file=str(weights), filepath=str(tmp_path / "model.ts"))
+    assert (tmp_path / "model.ts").stat().st_size > 0
+
+
+def test_the_weights_settings_tell_how_they_were_made_and_nothing_of_whom(bundle):
+    content = json.loads((REPO_ROOT / "bundles" / bundle / "models" / "model.json").read_text())
+    assert list(content) == ["settings", "versions", "training"]
+    assert set(content["training"]) == {"bundle", "seed", "epochs", "iterations"}
+    assert content["training"]["bundle"] == bundle
+    # the steps that the model card and the metadata tell
+    assert f"{content['training']['iterations']:,} steps" in config(bundle, "metadata")["description"]
+    assert not re.search(r"[/\\]|patient|frame", json.dumps(content))
 
 
 def _always(step: dict) -> dict:
@@ -111,8 +174,22 @@ def test_metadata(bundle):
     for key in ("name", "task", "description", "authors", "copyright", "intended_use", "references", "monai_version"):
         assert metadata[key], key
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert len(channels) == config(bundle, "train")["num_classes"]
+    assert len(channels) == default_num_classes(bundle)
     assert "background" in channels["0"]
+
+
+def test_classes_are_those_of_the_datalist(bundle, tmp_path):
+    names = ["background", "liver", "spleen"]
+    head = {"name": "toy", "num_classes": 3, "class_names": names, "test": []}
+    (tmp_path / "datalist.json").write_text(json.dumps(head))
+    parser = ConfigParser(merged(bundle, "train", "evaluate"))
+    parser["dataset_dir"] = str(tmp_path)
+    assert parser.get_parsed_content("num_classes") == 3
+    table = next(handler for handler in parser["validate"]["handlers"] if handler["_target_"].endswith("ScoreTable"))
+    position = parser["validate"]["handlers"].index(table)
+    assert parser.get_parsed_content(f"validate#handlers#{position}#class_names") == names
+    parser["dataset_dir"] = str(tmp_path / "absent")
+    assert parser.get_parsed_content("num_classes") == default_num_classes(bundle)
 
 
 def test_readme_documents_every_tunable_and_names_no_other(bundle):
@@ -122,9 +199,11 @@ def test_readme_documents_every_tunable_and_names_no_other(bundle):
     internal = {"bundle_root", "network", "discriminator", "rank", "world_size"}
     assert [key for key in scalars if key not in internal and f"`{key}`" not in text] == []
     known = set(merged(bundle, "train", "evaluate")) | set(inference)
-    commands = re.findall(r"--(\w+)", "\n".join(re.findall(r"```bash(.*?)```", text, re.DOTALL)))
+    blocks = "\n".join(re.findall(r"```bash(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    lines = [line for line in blocks.splitlines() if not line.startswith("python -m tools ")]
+    commands = re.findall(r"--(\w+)", "\n".join(lines))
     reserved = {"config_file", "meta_file", "net_id", "key_in_ckpt", "ckpt_file", "filepath", "tracking", "device"}
-    reserved |= {"nproc_per_node", "standalone", "source", "scribbles", "output", "split", "p", "n", "any"}
+    reserved |= {"nproc_per_node", "standalone", "p", "n", "any"}
     assert set(commands) - known - reserved == set()
 
 

@@ -90,15 +90,17 @@ def data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
 
 
 def workflow(name: str, folder: Path, *configs: str, **options: Any):
-    files = [CONFIGS / f"{config}.json" for config in configs] + [CONFIGS / "data" / f"{name}.json"]
+    """A run with the data set's overlay in training alone: the weights remember what it sets."""
+    training = configs == ("train",)
+    files = [CONFIGS / f"{config}.json" for config in configs] + [CONFIGS / "data" / f"{name}.json"] * training
     run = create_workflow(
-        workflow_type="train" if configs == ("train",) else "infer",
+        workflow_type="train" if training else "infer",
         config_file=[str(file) for file in files],
         meta_file=str(CONFIGS / "metadata.json"),
         logging_file=None,
         output_dir=str(folder),
-        filters=2,
         batch_size=2,
+        **({"filters": 2} if training else {}),
         **options,
     )
     run.run()
@@ -144,9 +146,7 @@ def test_two_steps_scores_and_labels(name, size, options, data_set, tmp_path) ->
             assert (slices[key][:, :, outside:] == 2).all()
             assert set(slices[key][:, :, : size[0] * 23 // 30].unique().tolist()) == {0, 1}
 
-    weights = str(tmp_path / "run" / "model.pt")
-    shared = {key: value for key, value in options.items() if key in ("pixdim", "roi_size", "patch_size")}
-    shared |= {"weights": weights}
+    shared = {"weights": str(tmp_path / "run" / "model.pt")}
     workflow(name, tmp_path / "eval", "train", "evaluate", dataset_dir=str(data), section="test", **shared)
     scores = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert len(scores["summary"]["classes"]) == classes - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -116,6 +117,7 @@ def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, phantom_dir
             killed.append((aim, stage.read_text()))
         for path in broken.glob("[!.]*.pt"):
             weights(path)  # whatever bears its name is whole
+            assert path.name == "checkpoint.pt" or json.loads(path.with_suffix(".json").read_text())["settings"]
     assert len(killed) >= len(aims) - 2, killed  # a run may have come to its end before
     assert any(found.startswith("saving") for _, found in killed), killed
     assert any(found == "validating" for _, found in killed), killed
@@ -123,7 +125,9 @@ def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, phantom_dir
     last = start(bundle, stage, phantom_dir, broken, log)
     assert last.wait(timeout=300) == 0, log.read_text()[-2000:]
     assert "resuming after epoch" in log.read_text()
-    assert not list(broken.glob(".*.pt"))  # what the kills left half written is gone
+    assert not [*broken.glob(".*.pt"), *broken.glob(".*.json")]  # what the kills left half written is gone
+    for name in ("model.json", "model_best.json"):
+        assert (broken / name).read_text() == (whole / name).read_text()
     for name in ("model.pt", "model_best.pt"):
         expected, found = weights(whole / name), weights(broken / name)
         assert list(expected) == list(found)

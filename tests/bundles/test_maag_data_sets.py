@@ -22,15 +22,17 @@ CLASSES = {"acdc": 4, "lvsc": 2, "chaos_t1": 5, "chaos_t2": 5, "ppss": 7}
 
 
 def workflow(name: str, folder: Path, *configs: str, **options: Any):
-    files = [CONFIGS / f"{config}.json" for config in configs] + [CONFIGS / "data" / f"{name}.json"]
+    """A run with the data set's overlay in training alone: the weights remember what it sets."""
+    training = configs == ("train",)
+    files = [CONFIGS / f"{config}.json" for config in configs] + [CONFIGS / "data" / f"{name}.json"] * training
     run = create_workflow(
-        workflow_type="train" if configs == ("train",) else "infer",
+        workflow_type="train" if training else "infer",
         config_file=[str(file) for file in files],
         meta_file=str(CONFIGS / "metadata.json"),
         logging_file=None,
         output_dir=str(folder),
-        filters=2,
         batch_size=2,
+        **({"filters": 2} if training else {}),
         **options,
     )
     run.run()

@@ -16,7 +16,8 @@ from PIL import Image
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
-SMALL = {"pixdim": "[4.0,4.0]", "roi_size": "[48,48]", "filters": "4", "batch_size": "8"}
+SMALL = {"pixdim": "[4.0,4.0]", "roi_size": "[48,48]", "filters": "4"}
+"""Settings that no bundle has by default; evaluation and inference are not told them."""
 TERMS = {
     "attenscribble": ["l_seg", "l_mcrf", "l_atn", "similarity", "similarity_outside"],
     "coarse_labels": ["l_obj", "trace_obj", "l_comp", "trace_comp"],
@@ -28,7 +29,9 @@ TERMS = {
 
 def bundle_run(*configs: str, cwd: Path = REPO_ROOT, launcher: tuple = (), **options) -> subprocess.CompletedProcess:
     files = "[" + ",".join(f"'{config}'" for config in configs) + "]" if len(configs) > 1 else configs[0]
-    words = [word for key, value in {**SMALL, **options}.items() for word in (f"--{key}", str(value))]
+    training = not any("evaluate" in config or "inference" in config for config in configs)
+    options = {"batch_size": 8, **(SMALL if training else {}), **options}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     program = [*launcher, "-m", "monai.bundle"] if launcher else [sys.executable, "-m", "monai.bundle"]
     return subprocess.run(
         [*program, "run", "--config_file", files, *words],
@@ -63,10 +66,21 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_training_writes_weights_checkpoint_and_curves(trained):
-    names = {path.name.split(".")[0] for path in trained["output"].iterdir()}
-    assert {"model", "model_best", "checkpoint", "events"} <= names
+    names = {path.name.partition(".tfevents")[0] for path in trained["output"].iterdir()}
+    written = {"model.pt", "model.json", "model_best.pt", "model_best.json", "checkpoint.pt", "events.out", "cache"}
+    assert names == written
     assert "train_loss" in trained["log"]
     assert "val_mean_dice" in trained["log"]
+
+
+def test_the_settings_are_those_of_the_training(trained):
+    content = json.loads((trained["output"] / "model.json").read_text())
+    given = {key: content["settings"][key] for key in SMALL}
+    assert given == {"pixdim": [4.0, 4.0], "roi_size": [48, 48], "filters": 4}
+    assert content["settings"]["num_classes"] == 4
+    facts = content["training"]
+    assert (facts["bundle"], facts["seed"], facts["epochs"]) == (trained["name"], 7, 2)
+    assert facts["iterations"] >= 2
 
 
 def test_every_term_is_logged(trained):
@@ -164,15 +178,13 @@ def test_mistakes_end_in_one_line(trained, phantom_dir, tmp_path, options, messa
 
 
 def test_weights_of_another_network_are_refused(trained, phantom_dir, tmp_path):
-    result = bundle_run(
-        f"{trained['configs']}/inference.json",
-        dataset_dir=phantom_dir,
-        output_dir=tmp_path,
-        weights=trained["output"] / "model.pt",
-        filters=2,
-    )
+    """Which a value on the command line asks for: it wins over what the weights remember."""
+    weights = trained["output"] / "model.pt"
+    settings = {"dataset_dir": phantom_dir, "output_dir": tmp_path, "weights": weights}
+    result = bundle_run(f"{trained['configs']}/inference.json", **settings, filters=2)
     assert result.returncode == 1
     assert "model.pt: the weights do not fit the network" in result.stderr.splitlines()[-1]
+    assert f"filters is 2, and was 4 in the training of {weights}" in result.stdout + result.stderr
 
 
 def test_two_processes_train_and_evaluate_together(trained, phantom_dir, tmp_path):

@@ -129,6 +129,50 @@ def test_mistakes_on_the_command_line_stop_the_run(config_file, monkeypatch):
     assert str(caught.value.__cause__) == "preset: no preset 'best'; choose one of ['default', 'paper']"
 
 
+@pytest.fixture
+def inference_file(tmp_path: Path) -> str:
+    content = {
+        "imports": ["$import common.bundle as bundle", "$import common.model_settings as settings"],
+        "weights": str(tmp_path / "model.pt"),
+        "preset": "default",
+        "presets": {"wide": {"filters": 32}},
+        "filters": "$settings.of(@weights, 'filters', 64)",
+        "pixdim": "$settings.of(@weights, 'pixdim', [1.5, 1.5])",
+        "seen": {"filters": "@filters", "pixdim": "@pixdim"},
+        "run": ["$bundle.start(weights=@weights)", "$@seen"],
+    }
+    path = tmp_path / "inference.json"
+    path.write_text(json.dumps(content))
+    (tmp_path / "model.json").write_text(json.dumps({"settings": {"filters": 8, "pixdim": [2.0, 2.0]}}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "filters"),
+    [({}, 8), ({"filters": 16}, 16), ({"preset": "wide"}, 32), ({"preset": "wide", "filters": 64}, 64)],
+)
+def test_weights_decide_where_neither_a_preset_nor_the_command_line_does(
+    inference_file, monkeypatch, caplog, options, filters
+):
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    assert run_as_command(inference_file, monkeypatch, *words, **options) == {"filters": filters, "pixdim": [2.0, 2.0]}
+    warned = [record.getMessage() for record in caplog.records if record.name == "common.bundle"]
+    departure = f"filters is {filters}, and was 8 in the training of "
+    assert [line.startswith(departure) for line in warned] == ([True] if options else [])
+
+
+def test_types_of_what_weights_decide_are_checked(inference_file, monkeypatch):
+    with pytest.raises(RuntimeError) as caught:
+        run_as_command(inference_file, monkeypatch, "--filters", "many", filters="many")
+    assert str(caught.value.__cause__) == "--filters: must be a whole number such as 64, got 'many'"
+
+
+def test_other_weights_have_other_settings(inference_file, monkeypatch, tmp_path):
+    other = str(tmp_path / "other.pt")
+    seen = run_as_command(inference_file, monkeypatch, "--weights", other, weights=other)
+    assert seen == {"filters": 64, "pixdim": [1.5, 1.5]}
+
+
 def test_started_by_a_program_only_the_preset_counts(config_file, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     workflow = create_workflow(config_file=config_file, meta_file=None, logging_file=None, preset="paper")

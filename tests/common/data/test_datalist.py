@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.data import datalist as module
-from common.data.datalist import datalist_info, load_datalist, write_datalist
+from common.data.datalist import classes_of, datalist_info, load_datalist, write_datalist
 from common.errors import UserError
 
 HEAD = {"name": "toy", "num_classes": 3, "class_names": ["background", "a", "b"]}
@@ -238,3 +238,11 @@ def test_a_failed_write_leaves_the_old_datalist(tmp_path: Path, monkeypatch: pyt
         write_datalist(path, {"training": []})
     assert path.read_text() == before
     assert os.listdir(tmp_path) == ["datalist.json"]
+
+
+def test_the_number_of_classes_is_the_datalists(toy: Path, absent_phantom: Path) -> None:
+    assert classes_of(toy, default=7) == 3
+    assert classes_of(absent_phantom, default=7) == 7
+    assert not absent_phantom.exists()
+    with pytest.raises(UserError, match='"num_classes" is 1; give the number of classes with background'):
+        classes_of(put(toy, num_classes=1), default=7)

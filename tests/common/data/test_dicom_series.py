@@ -107,6 +107,13 @@ def test_small_rounding_of_positions_is_accepted(tmp_path: Path, dicom_writer: W
         ({"ImageOrientationPatient": list("100010")}, r"x: slice c\.dcm differs in direction from a\.dcm; .*"),
         ({"Rows": 10, "Columns": 12}, r"x: slice c\.dcm differs in size \(10, 12\) from a\.dcm; .*"),
         ({"ImagePositionPatient": ["-20", "12", "5"]}, r"x: slice c\.dcm lies \d+\.\d\d mm beside the stack.*"),
+        (
+            {"ImageOrientationPatient": list("100110")},
+            r".*/c\.dcm: its position, directions or pixel spacing make no .*",
+        ),
+        ({"PixelSpacing": ["1.5", "0"]}, r".*/c\.dcm: its position, directions or pixel spacing make no grid; .*"),
+        ({"PixelSpacing": ["1.5"] * 3}, r".*/c\.dcm: its position, directions or pixel spacing make no grid; .*"),
+        ({"NumberOfFrames": 7}, r".*/c\.dcm: is a multi-frame object, not one file a slice; convert it to NIfTI first"),
         ({"ImagePositionPatient": None}, r".*/c\.dcm: has no ImagePositionPatient, so its place is unknown; .*"),
     ],
 )

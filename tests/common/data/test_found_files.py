@@ -118,6 +118,16 @@ def test_errors_of_the_file_system(tree: Path, monkeypatch: pytest.MonkeyPatch) 
     assert refused(tree) == f"{tree / 'a b'}: cannot be read (Permission denied); correct its permissions"
 
 
+def test_a_folder_whose_files_may_not_be_opened(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "a b" and real(path, mode))
+    assert refused(tree) == f"{tree / 'a b'}: cannot be read (Permission denied); correct its permissions"
+
+
+def test_a_path_that_no_file_system_takes(tree: Path) -> None:
+    assert refused(tree / ("x" * 300)).endswith("no such file or folder; correct the path")
+
+
 def test_names_that_are_no_unicode(tree: Path) -> None:
     try:
         open(os.fsencode(tree) + b"/\xff.nii", "wb").close()

@@ -38,7 +38,7 @@ def tree(tmp_path: Path) -> Path:
     for part, numbers, suffix in (
         ("train", (2, 13, 9), "_scribble"),
         ("val", (1,), "_manual"),
-        ("test", (30, 3), "_manual"),
+        ("TestSet", (30, 3), "_manual"),
     ):
         for number in numbers:
             write_subject(root / part, number, suffix)
@@ -74,8 +74,20 @@ def test_the_datalist(tree: Path) -> None:
 
 
 def test_without_test_data(tree: Path) -> None:
-    shutil.rmtree(tree / "test")
+    shutil.rmtree(tree / "TestSet")
     assert [len(build_mscmr_datalist(tree)[section]) for section in SECTIONS] == [3, 0, 3, 1, 0]
+
+
+def test_a_copy_that_names_the_test_data_otherwise(tree: Path) -> None:
+    released = build_mscmr_datalist(tree)["test"]
+    assert [Path(item["image"]).parts[-3] for item in released] == ["TestSet", "TestSet"]
+    (tree / "TestSet").rename(tree / "test")
+    renamed = build_mscmr_datalist(tree)["test"]
+    assert renamed == [{key: text.replace("TestSet", "test") for key, text in item.items()} for item in released]
+    shutil.copytree(tree / "test", tree / "TestSet")
+    message = f"{tree / 'TestSet'} and {tree / 'test'}: are both folders of test data; keep one"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        build_mscmr_datalist(tree)
 
 
 def test_dense_masks_of_training_images(tree: Path) -> None:
@@ -96,7 +108,7 @@ def test_dense_masks_of_training_images(tree: Path) -> None:
         ),
         (["train/images/subject9_DE"], "train/images", "1 files (subject9_DE.nii.gz)"),
         (["val/labels/subject1_DE_manual"], "val/labels", "1 files (subject1_DE_manual.nii.gz)"),
-        (["test/images/subject30_DE"], "test/images", "1 files (subject30_DE.nii.gz)"),
+        (["TestSet/images/subject30_DE"], "TestSet/images", "1 files (subject30_DE.nii.gz)"),
     ],
 )
 def test_missing_partners_are_named(tree: Path, gone: list[str], folder: str, missing: str) -> None:

@@ -166,16 +166,72 @@ def test_a_file_with_two_roles(tmp_path: Path) -> None:
 def test_roles_that_names_do_not_tell(tmp_path: Path) -> None:
     touch(tmp_path, "i/p1.nii", "l/p1_label.nii")
     assert refused(tmp_path, "i", "l", "l") == (
-        "l: no file there is called like scribbles (_scribble); give --labels as a pattern"
+        "l: no file there is called like scribbles (_scribble) or a coarse drawing (_coarse, _not); give --labels as a "
+        "pattern"
     )
     assert refused(tmp_path, "l").endswith(": no file there is called like an image; give --images as a pattern")
+
+
+def coarse_found(root: Path, *parts: str) -> dict[str, tuple[list[str], str | None, str | None]]:
+    """The positive drawings, the negative one and the mask of each case, by their names."""
+    cases = find_cases(*(str(root / part) for part in parts))
+    return {
+        case.name: (
+            [path.name for path in case.scribbles],
+            case.complement and case.complement.name,
+            case.mask and case.mask.name,
+        )
+        for case in cases
+        if case.coarse
+    }
+
+
+def test_coarse_drawings(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"i/p{number}.nii" for number in range(1, 5)))
+    touch(tmp_path, "l/p1_coarse.nii", "l/p1_not.nii", "l/p2_not.nii", "l/p3_coarse.nii", "m/p1_gt.nii", "m/p4.nii")
+    expected = {
+        "p1": (["p1_coarse.nii"], "p1_not.nii", "p1_gt.nii"),
+        "p2": ([], "p2_not.nii", None),
+        "p3": (["p3_coarse.nii"], None, None),
+    }
+    assert coarse_found(tmp_path, "i", "l", "m") == expected
+    assert [case.annotated for case in find_cases(str(tmp_path / "i"), str(tmp_path / "l"))] == [True] * 3 + [False]
+    assert list(coarse_found(tmp_path, "i", "l/*_not.nii")) == ["p1", "p2"]
+    # everything in one folder, and files called alike in the folders of the cases
+    touch(tmp_path, "one/p1.nii", "one/p1_coarse.nii", "one/p1_not.nii", "one/p1_gt.nii")
+    assert coarse_found(tmp_path, "one", "one", "one") == {"p1": expected["p1"]}
+    touch(tmp_path, *(f"f/p{number}/{name}.nii" for number in (1, 2) for name in ("t2", "t2_coarse", "t2_not")))
+    assert coarse_found(tmp_path, "f", "f") == {name: (["t2_coarse.nii"], "t2_not.nii", None) for name in ("p1", "p2")}
+
+
+def test_coarse_drawings_that_make_no_sense(tmp_path: Path) -> None:
+    touch(tmp_path, "i/p1.nii", "i/p2.nii", "l/p1_coarse.nii", "l/p1_not.nii", "l/p2_scribble.nii")
+    mixed = (
+        "l/p2_scribble.nii is called like scribbles, l/p1_coarse.nii like a coarse drawing, and no training takes "
+        "both; let --labels be a pattern of one sort, or call a positive coarse drawing <case>_coarse"
+    )
+    assert refused(tmp_path, "i", "l") == mixed
+    touch(tmp_path, "l/p1_scribble.nii")  # the case that has both is named first
+    assert refused(tmp_path, "i", "l") == mixed.replace("p2_scribble", "p1_scribble")
+    assert list(coarse_found(tmp_path, "i", "l/p1_[cn]o*")) == ["p1"]
+    touch(tmp_path, "x/p1_not.nii", "x/p1_not.nii.gz", "y/p1_not.nii", "y/p7_not.nii")
+    assert refused(tmp_path, "i", "x").startswith("x/p1_not.nii and x/p1_not.nii.gz are both of case p1; rename one")
+    assert refused(tmp_path, "i", "y") == (
+        "scribbles of 1 of 2 cases have no image of their name, first y/p7_not.nii; rename them or complete --images"
+    )
+    with pytest.raises(
+        UserError, match=r"p1_not\.nii: is called like a coarse drawing and given as a dense mask; name"
+    ):
+        find_cases(str(tmp_path / "i"), masks=str(tmp_path / "y"))
+    touch(tmp_path, "s/p1_not.seg.nrrd")
+    assert refused(tmp_path, "i", "s").startswith("s/p1_not.seg.nrrd: is a 3D Slicer segmentation")
 
 
 def test_slicer_segmentations_have_to_be_exported(tmp_path: Path) -> None:
     touch(tmp_path, "i/p1.nrrd", "l/p1.seg.nrrd")
     assert refused(tmp_path, "i", "l") == (
-        "l/p1.seg.nrrd: is a 3D Slicer segmentation, whose numbers follow the order of its segments; export it as a "
-        "label map"
+        "l/p1.seg.nrrd: is a 3D Slicer segmentation, whose numbers follow the order of its segments; bring it to this "
+        "project's values by `python -m tools import_labels`"
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -108,8 +109,49 @@ def test_publish_copies_the_final_weights(tmp_path):
     assert os.listdir(tmp_path / "models") == ["model.pt"]
 
 
+def test_each_file_of_weights_gets_its_settings(tmp_path):
+    scores = [0.5, 0.9, 0.1]
+    options = {"settings": {"filters": 8, "pixdim": (2.0, 2.0)}, "training": {"bundle": "toy", "seed": 7}}
+    Run(tmp_path / "out", scores, publish=tmp_path / "models" / "model.pt", **options).train(3)
+    found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
+    assert set(found) == {"model.json", "model_best.json"}
+    for name, epochs in {"model.json": 3, "model_best.json": 2}.items():  # the best score is that of epoch 2
+        assert found[name]["settings"] == {"filters": 8, "pixdim": [2.0, 2.0]}
+        # three iterations an epoch
+        assert found[name]["training"] == {"bundle": "toy", "seed": 7, "epochs": epochs, "iterations": 3 * epochs}
+    assert sorted(os.listdir(tmp_path / "models")) == ["model.json", "model.pt"]
+    assert json.loads((tmp_path / "models" / "model.json").read_text()) == found["model.json"]
+
+
+def test_weights_that_are_never_written_whole_leave_the_older_ones_with_their_settings(tmp_path, monkeypatch):
+    Run(tmp_path, settings={"filters": 8}).train(1)
+    older, weight = (tmp_path / "model.json").read_text(), torch.load(tmp_path / "model.pt", weights_only=True)
+    save = torch.save
+
+    def failing(content, file):
+        save(content, file)
+        if file.name.endswith("model.pt"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path, settings={"filters": 16}).train(2)
+    assert (tmp_path / "model.json").read_text() == older
+    assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)["weight"], weight["weight"])
+    (tmp_path / ".0123456789ab.model.json").touch()
+    monkeypatch.undo()
+    Run(tmp_path, settings={"filters": 16}).train(2)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.json", "model.pt"]
+    assert json.loads((tmp_path / "model.json").read_text())["settings"] == {"filters": 16}
+
+
+def test_settings_are_checked_before_the_training(tmp_path):
+    with pytest.raises(UserError, match=r"^pixdim: "):
+        Run(tmp_path, settings={"pixdim": tmp_path})
+
+
 def test_other_ranks_write_nothing(tmp_path):
-    Run(tmp_path, [1.0, 2.0], rank=1).train(2)
+    Run(tmp_path, [1.0, 2.0], rank=1, settings={"filters": 8}).train(2)
     assert list(tmp_path.iterdir()) == []
 
 

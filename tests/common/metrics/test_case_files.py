@@ -57,6 +57,21 @@ def test_subfolders_tell_files_of_one_name_apart(tmp_path):
         match_predictions(touch(tmp_path / "flat", "heart_seg.nii.gz"), references)
 
 
+def test_other_subfolders_do_not_count_where_names_are_enough(tmp_path):
+    references = find_references(touch(tmp_path / "r", "p1/p1_gt.nii.gz", "p2/p2_gt.nii.gz"))
+    apart = touch(tmp_path / "apart", "p1_t/p1_seg.nii.gz", "run/1/p2_seg.nii.gz")
+    assert matched(apart, references) == {"p1": "p1_t/p1_seg.nii.gz", "p2": "run/1/p2_seg.nii.gz"}
+    # the right subfolder comes first: p3's file of this name is not taken for p2's
+    both = touch(tmp_path / "both", "p1/p1_seg.nii.gz", "p2/p2_seg.nii.gz", "p3/p2_seg.nii.gz")
+    assert match_predictions(both, references)[1] == ["p3/p2"]
+
+
+def test_other_subfolders_count_where_references_share_a_name(tmp_path):
+    references = find_references(touch(tmp_path / "r", "p1/heart_gt.nii.gz", "p2/heart_gt.nii.gz"))
+    with pytest.raises(UserError, match="no prediction belongs to a reference"):
+        match_predictions(touch(tmp_path / "p", "p3/heart_seg.nii.gz"), references)
+
+
 def test_datalist_items_are_known_by_case_or_image(tmp_path):
     items = [
         {"image": "p1/image.nii.gz", "label": "p1/mask.nii.gz", "case": "first", "patient": 7, "phase": "ED"},

@@ -1,0 +1,96 @@
+"""A folder of DICOM files divided into its series, with what is no scan left out."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from ..errors import UserError
+
+__all__ = ["DicomSeries", "split_series"]
+
+logger = logging.getLogger(__name__)
+
+_TAGS = ("Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageType", "NumberOfFrames", "Rows")
+_NO_SCANS = ("SEG", "RTDOSE", "RTSTRUCT", "SR", "PR", "KO", "REG", "DOC")
+_LOCALIZER = re.compile(r"locali[sz]er|\bscout\b|topogram", re.IGNORECASE)
+
+
+class DicomSeries(NamedTuple):
+    """The files of one series, what its headers say of it, and why it cannot be segmented, if so."""
+
+    uid: str
+    number: int | None
+    description: str
+    files: tuple[Path, ...]
+    problem: str | None = None
+
+
+def split_series(files: Sequence[Path]) -> list[DicomSeries]:
+    """Divide the DICOM files of a folder by their series identifiers.
+
+    Segmentations, reports and other objects without a scan are left out. Where every file has an identifier of its own,
+    as in some public data sets, all are taken for one series. Whether the slices of a series make a volume
+    is not looked at, see :func:`.dicom_series.sort_series`.
+
+    Args:
+        files: DICOM files.
+
+    Returns:
+        The series, ordered by number, then by identifier. A localizer and a multi-frame object have a ``problem``, a
+        line that names folder and series.
+
+    Raises:
+        UserError: a file cannot be read. Whichever series it belongs to, that one would lack a slice.
+    """
+    groups: dict[str, list[tuple[Path, pydicom.Dataset]]] = {}
+    for file in sorted(files):
+        header = _header(file)
+        if header.get("Modality") in _NO_SCANS or not header.get("Rows"):
+            logger.warning("%s: left out, it is no scan but a DICOM object of kind %s", file, header.get("Modality"))
+        else:
+            groups.setdefault(str(header.get("SeriesInstanceUID") or ""), []).append((file, header))
+    if len(groups) > 1 and all(len(slices) == 1 for slices in groups.values()):
+        groups = {min(groups): [slices[0] for slices in groups.values()]}
+    series = [_describe(uid, slices) for uid, slices in groups.items()]
+    return sorted(series, key=lambda each: (each.number is None, each.number, each.uid))
+
+
+def _header(file: Path) -> pydicom.Dataset:
+    fix = "copy it again, or remove it if it belongs to no series"
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+        header.decode()
+        for tag in _TAGS:
+            header.get(tag)  # values are converted, and found faulty, when they are asked for
+        kind = pydicom.uid.UID(header.file_meta.get("MediaStorageSOPClassUID", ""))
+    except (InvalidDicomError, OSError) as error:
+        raise UserError(f"{file}: cannot be read as DICOM; {fix}") from error
+    except Exception as error:  # what pydicom raises on damaged bytes depends on where in it they lead
+        raise UserError(f"{file}: has a damaged header; {fix}") from error
+    if not header.get("Rows") and (not kind or "Image" in kind.name):
+        raise UserError(f"{file}: is cut short, its header ends before the image; {fix}")
+    return header
+
+
+def _describe(uid: str, slices: Sequence[tuple[Path, pydicom.Dataset]]) -> DicomSeries:
+    file, first = slices[0]
+    number, description = first.get("SeriesNumber"), str(first.get("SeriesDescription") or "").strip()
+    said = f"{description} {' '.join(str(kind) for _, header in slices for kind in _as_list(header.get('ImageType')))}"
+    title = f"{file.parent} (series {' '.join(filter(None, [str(number or ''), description])) or uid})"
+    problem = None
+    if any(int(header.get("NumberOfFrames") or 1) > 1 for _, header in slices):
+        problem = f"{title}: is a multi-frame object, not one file a slice; convert it to NIfTI first"
+    elif _LOCALIZER.search(said):
+        problem = f"{title}: is a localizer, not a volume; remove it, or convert it to NIfTI first if it is none"
+    return DicomSeries(uid, None if number is None else int(number), description, tuple(p for p, _ in slices), problem)
+
+
+def _as_list(value: object) -> list[object]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]

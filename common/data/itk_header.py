@@ -1,0 +1,60 @@
+"""What the header of a NRRD or MetaImage file says, with the grid in this project's directions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK
+
+__all__ = ["ItkHeader", "read_itk_header"]
+
+
+class ItkHeader(NamedTuple):
+    """Shape [X, Y, ...], affine [4, 4] in mm towards right, anterior and superior, text fields and components."""
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    metadata: Mapping[str, str]
+    components: int
+
+
+def read_itk_header(path: str | os.PathLike[str]) -> ItkHeader:
+    """Read a header without the voxels.
+
+    Args:
+        path: a file that ITK can read.
+
+    Raises:
+        RuntimeError: ITK cannot read it, or its text fields are no text.
+    """
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    reader.ReadImageInformation()
+    metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if _is_text(key)}
+    if len(metadata) < len(reader.GetMetaDataKeys()) or not all(map(_is_text, metadata.values())):
+        raise RuntimeError("the header is no text")
+    axes = reader.GetDimension()
+    directions = np.array(reader.GetDirection()).reshape(axes, axes) * np.array(reader.GetSpacing())
+    kept = min(axes, 3)
+    affine = np.eye(4)
+    affine[:kept, :kept] = directions[:kept, :kept]
+    affine[:kept, 3] = reader.GetOrigin()[:kept]
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's axes run towards left and posterior
+    return ItkHeader(
+        tuple(int(extent) for extent in reader.GetSize()),
+        affine,
+        metadata,
+        int(reader.GetNumberOfComponents()),
+    )
+
+
+def _is_text(value: str) -> bool:
+    """Whether no bytes are in it that are no UTF-8; ITK does not take such a key back."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

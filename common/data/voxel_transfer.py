@@ -1,0 +1,74 @@
+"""Bringing a label map to the grid of its image where the voxels of the two coincide: each keeps its value."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UserError
+from .label_volume import Grid
+
+__all__ = ["onto_grid"]
+
+_TOLERANCE = 0.1
+"""How far a voxel may lie beside one of the image, in the image's voxels."""
+
+
+def onto_grid(layers: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Put the voxels of a label map where they lie in the image.
+
+    Programs crop a segmentation to what is drawn, and write axes in an order and direction of their own. Neither
+    changes where the voxels lie, so nothing is resampled.
+
+    Args:
+        layers: values [L, X, Y, Z] of L layers, 0 being "not annotated".
+        source: their grid.
+        target: the image's grid.
+
+    Returns:
+        The values [L, X', Y', Z'] on the image's grid, Z' being 1 of a two-dimensional image; 0 where the label map
+        does not reach.
+
+    Raises:
+        UserError: the voxels do not coincide, or something is drawn outside of the image.
+    """
+    size, extent = np.array(layers.shape[1:]), np.array((*target.shape, 1)[:3])
+    matrix = np.linalg.solve(target.affine, source.affine)
+    axes, signs = _nearest_turn(matrix[:3, :3], size)
+    start = np.rint(matrix[:3, 3]).astype(int)
+    turn = np.zeros((3, 3))
+    turn[axes, np.arange(3)] = signs
+    corners = np.array(np.meshgrid(*[(0, last) for last in size - 1])).reshape(3, -1)
+    gap = float(np.abs((matrix[:3, :3] - turn) @ corners + (matrix[:3, 3] - start)[:, None]).max())
+    if not gap <= _TOLERANCE:
+        raise UserError(
+            f"its voxels are up to {gap:.2g} voxels beside the image's; export it on the image's grid (in 3D Slicer: "
+            "with the image as reference volume)"
+        )
+    order = np.argsort(axes)
+    turned = layers.transpose(0, *(order + 1))
+    turned = np.flip(turned, tuple(1 + axis for axis in range(3) if signs[order[axis]] < 0))
+    size = size[order]
+    first = np.where(signs[order] < 0, start - size + 1, start)
+    low, high = np.clip(first, 0, extent), np.clip(first + size, 0, extent)
+    high = np.maximum(low, high)
+    inside = (slice(None), *map(slice, low - first, high - first))
+    placed = np.zeros((len(layers), *extent), layers.dtype)
+    placed[(slice(None), *map(slice, low, high))] = turned[inside]
+    outside = np.count_nonzero(layers) - np.count_nonzero(placed)
+    if outside:
+        raise UserError(f"{outside} of its voxels lie outside of the image; is it the drawing of another image?")
+    return placed
+
+
+def _nearest_turn(matrix: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each axis of a label map the image's axis that it runs along, and whether with it, 1, or against it, -1.
+
+    An axis of one voxel has no direction; it gets the axis that is left over.
+    """
+    axes, signs = np.full(3, -1), np.ones(3, int)
+    for axis in sorted(range(3), key=lambda axis: size[axis] == 1):
+        free = [other for other in range(3) if other not in axes]
+        axes[axis] = free[int(np.argmax(np.abs(matrix[free, axis])))]
+        if size[axis] > 1 and matrix[axes[axis], axis] < 0:
+            signs[axis] = -1
+    return axes, signs

@@ -1,0 +1,131 @@
+"""The README's "Own data in ten minutes": its commands are taken from the page and run, word for word."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+
+CLASSES = ("background", "RV", "MYO", "LV")
+DRAWN = ("p01", "p02", "p03")
+DENSE = ("p07", "p08")
+
+
+@pytest.fixture(scope="module")
+def section(repo_root: Path) -> str:
+    page = (repo_root / "README.md").read_text(encoding="utf-8")
+    return page.partition("## Own data in ten minutes\n")[2].partition("\n## ")[0]
+
+
+@pytest.fixture(scope="module")
+def workplace(repo_root: Path, phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the bundles, and made-up hearts in the files that the section asks for.
+
+    Three patients have strokes as 3D Slicer saves them, two have dense masks, and one has neither. Of each volume
+    there are two slices, of 128 x 128 pixels about the heart.
+    """
+    root = tmp_path_factory.mktemp("workplace")
+    (root / "bundles").symlink_to(repo_root / "bundles")
+    for folder in ("images", "drawn", "masks"):
+        (root / "my_data" / folder).mkdir(parents=True)
+    made = sorted(path for path in phantom_dir.glob("*/*_frame01.nii.gz"))
+    for name, path in zip((*DRAWN, *DENSE, "p09"), made, strict=True):
+        mask = nib.load(str(path).replace(".nii", "_gt.nii"))
+        middle = np.argwhere(mask.get_fdata() > 0).mean(0).astype(int)
+        start = [int(np.clip(middle[axis] - 64, 0, mask.shape[axis] - 128)) for axis in (0, 1)]
+        box = (*(slice(first, first + 128) for first in start), slice(middle[2], middle[2] + 2))
+        cut = nib.load(path).slicer[box]
+        nib.save(cut, root / "my_data" / "images" / f"{name}.nii.gz")
+        if name in DENSE:
+            nib.save(mask.slicer[box], root / "my_data" / "masks" / f"{name}.nii.gz")
+        if name in DRAWN:
+            strokes = np.asarray(nib.load(str(path).replace(".nii", "_scribble.nii")).slicer[box].dataobj)
+            save_segmentation(root / "my_data" / "drawn" / f"{name}.seg.nrrd", strokes, cut.affine)
+    return root
+
+
+def save_segmentation(path: Path, strokes: np.ndarray, affine: np.ndarray) -> None:
+    """Write strokes as 3D Slicer does: 0 is not annotated, the segments' values follow no order of the classes."""
+    values = {"LV": 1, "bg_scribble": 2, "RV": 3, "MYO": 4}
+    stored = np.zeros(strokes.shape, np.uint8)
+    image_affine = np.diag([-1.0, -1, 1, 1]) @ affine
+    for name, value in values.items():
+        stored[strokes == (0 if name == "bg_scribble" else CLASSES.index(name))] = value
+    image = SimpleITK.GetImageFromArray(stored.T)
+    spacing = np.linalg.norm(image_affine[:3, :3], axis=0)
+    image.SetSpacing(spacing)
+    image.SetDirection((image_affine[:3, :3] / spacing).ravel())
+    image.SetOrigin(image_affine[:3, 3])
+    for number, (name, value) in enumerate(values.items()):
+        fields = {"ID": f"Segment_{number}", "Name": name, "LabelValue": str(value), "Layer": "0"}
+        for field, text in fields.items():
+            image.SetMetaData(f"Segment{number}_{field}", text)
+    SimpleITK.WriteImage(image, str(path), useCompression=True)
+
+
+def run(block: str, folder: Path) -> str:
+    """Run a block of the page in a shell; ``python`` is the one that runs the tests."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-eu", "-c", block],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+def test_from_files_to_segmentations(section: str, workplace: Path) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    assert [len(re.findall(r"^python -m ", block, re.MULTILINE)) for block in blocks] == [2, 6]
+
+    run(blocks[0], workplace)
+    data = workplace / "my_data"
+    for name in DRAWN:
+        strokes = np.asarray(nib.load(data / "scribbles" / f"{name}_scribble.nii.gz").dataobj)
+        assert np.unique(strokes).tolist() == [0, 1, 2, 3, 4]
+    assert len(list((data / "simulated").glob("*_scribble.nii.gz"))) == len(DENSE)
+
+    told = run(blocks[1], workplace)
+    content = json.loads((workplace / "data" / "own" / "datalist.json").read_text())
+    listed = {name: [item["case"] for item in content[name]] for name in ("training", "unlabelled")}
+    assert listed == {"training": list(DRAWN), "unlabelled": ["p09"]}
+    assert sorted(content[name][0]["case"] for name in ("validation", "test")) == list(DENSE)
+    assert (content["num_classes"], content["class_names"]) == (4, list(CLASSES))
+    assert "6 items: 6 without problems, 0 with" in told
+
+    with (workplace / "runs" / "own" / "evaluation" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["class_name"]) for row in rows] == [
+        (content["test"][0]["case"], name) for name in CLASSES[1:]
+    ]
+    page = (workplace / "runs" / "own" / "report.html").read_text(encoding="utf-8")
+    assert content["test"][0]["case"] in page
+    assert "data:image/png" in page
+    for image in (data / "images").iterdir():
+        found = nib.load(workplace / "runs" / "own" / "predictions" / image.name.replace(".nii", "_seg.nii"))
+        np.testing.assert_allclose(found.affine, nib.load(image).affine, atol=1e-4)
+        assert found.shape == nib.load(image).shape
+        assert set(np.unique(found.dataobj)) <= {0, 1, 2, 3}
+
+
+def test_the_words_that_the_page_explains_are_those_of_the_commands(section: str) -> None:
+    """The files that the section shows are those that its commands name."""
+    shown = set(re.findall(r"^(my_data/\w+)/", section, re.MULTILINE))
+    assert shown == {"my_data/images", "my_data/drawn", "my_data/masks"}
+    used = set(re.findall(r"--(?:images|labels|masks|input) (my_data/\w+)", section))
+    assert used == shown | {"my_data/scribbles"}
+    assert "--output my_data/scribbles" in section
