@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,10 @@ from PIL import Image
 
 # one thread each where several processes share the cores
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+# a shell that starts the tests in the background makes them ignore Ctrl-C, and every program that they start as well
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ORGANS = {63: (14, 12, 9), 126: (34, 10, 5), 189: (34, 30, 5), 252: (15, 32, 5)}
 """CHAOS: the grey value of each organ, and row, column and radius of its disc."""

@@ -9,8 +9,10 @@ import importlib
 import inspect
 import io
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -35,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 after a :class:`~common.errors.UserError`, printed as one line ``error: …``; 2 after an
-        unknown command or option, before the command has done anything; 130 after an interrupt.
+        unknown command or option, before the command has done anything; 130 after an interrupt, 143 after a request
+        to end, both of which leave no half-written file.
     """
     name, *options = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in _HELP:
@@ -52,12 +55,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             call = _parse(command, options, name)
         except FireExit as error:
             return _fail(f"{_reason(error, command, options)}; see {PROGRAM} {name} --help", status=2)
-        call()
+        with _terminable():
+            call()
     except UserError as error:
         return _fail(str(error), status=1)
+    except _Terminated:
+        return _fail("terminated", status=143)
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """Somebody asked the program to end."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a request to end, as ``kill`` and schedulers send it, clean up as an interrupt does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled by the main thread alone
+        return
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parse(command: Callable[..., Any], options: Sequence[str], name: str) -> Callable[[], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import os
@@ -11,12 +12,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from PIL import Image, UnidentifiedImageError
+
 from ..errors import UserError
 
 __all__ = ["check_compressed"]
 
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 16
+_MOST_DIGITS = 20
 _ZLIB_OR_GZIP = 47
 """The wbits with which zlib tells the two formats apart by itself, as MetaImage's reader does."""
 
@@ -26,6 +30,8 @@ _META_SIZES = {"CHAR": 1, "SHORT": 2, "LONG_LONG": 8, "INT": 4, "LONG": 4, "FLOA
 
 def check_compressed(path: str | os.PathLike[str]) -> None:
     """Unpack a gzipped NIfTI file or the compressed voxels of a MetaImage or NRRD file, and look at their check sum.
+
+    Of a picture (PNG), the sums of its parts are looked at.
 
     A flipped bit in such a file often unpacks to other voxels without any complaint. MetaImage's sum, Adler-32, misses
     one in a thousand of them where voxels are few small numbers; gzip's misses none. Files that are not compressed
@@ -47,7 +53,9 @@ def check_compressed(path: str | os.PathLike[str]) -> None:
                 _check_meta_image(file, Path(path))
             elif name.endswith(".nrrd"):
                 _check_nrrd(file)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            elif name.endswith(".png"):
+                _check_picture(file)
+    except (gzip.BadGzipFile, EOFError, zlib.error, SyntaxError) as error:
         raise UserError(f"{path}: is damaged or cut short; copy or export it again") from error
     except OSError:
         return  # why it cannot be opened is for the reader to say
@@ -57,9 +65,8 @@ def _check_meta_image(file: BinaryIO, path: Path) -> None:
     header: dict[str, str] = {}
     for line in _lines(file):
         key, sign, value = (part.strip() for part in line.partition("="))
-        if not sign:
-            return
-        header[key] = value
+        if sign:
+            header[key] = value
         if key == "ElementDataFile":
             break
     voxels = header.get("ElementDataFile", "")
@@ -67,21 +74,32 @@ def _check_meta_image(file: BinaryIO, path: Path) -> None:
         raise UserError(f"{path}: has its voxels in several files; save it as one")
     if header.get("CompressedData", "").lower() not in ("true", "1"):
         return
-    length = 0
     if voxels.lower() == "local":
-        length = _drain_zlib(file)
+        length, packed = _drain_zlib(file)
     elif (path.parent / voxels).is_file():
         with open(path.parent / voxels, "rb") as beside:
-            length = _drain_zlib(beside)
-    if length < _fewest_bytes(header):
+            length, packed = _drain_zlib(beside)
+    else:
+        return
+    if length < _fewest_bytes(header) or 0 < _number(header.get("CompressedDataSize", "")) < packed:
         raise EOFError
+
+
+def _check_picture(file: BinaryIO) -> None:
+    with contextlib.suppress(UnidentifiedImageError, Image.DecompressionBombError), Image.open(file) as picture:
+        picture.verify()  # a SyntaxError tells of a check sum that does not fit
 
 
 def _fewest_bytes(header: Mapping[str, str]) -> int:
     """How many bytes the voxels have at least; ITK takes fewer, too, and makes the others up."""
     counts = [*header.get("DimSize", "").split(), header.get("ElementNumberOfChannels", "1")]
     item = next((size for kind, size in _META_SIZES.items() if header.get("ElementType", "").endswith(kind)), 1)
-    return item * math.prod(int(count) for count in counts if count.isdecimal())
+    return item * math.prod(map(_number, counts))
+
+
+def _number(text: str) -> int:
+    """A count in a header; what is none is for the reader to tell."""
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 0
 
 
 def _check_nrrd(file: BinaryIO) -> None:
@@ -108,12 +126,16 @@ def _drain_gzip(file: BinaryIO) -> None:
             pass
 
 
-def _drain_zlib(file: BinaryIO) -> int:
-    length = 0
+def _drain_zlib(file: BinaryIO) -> tuple[int, int]:
+    """The number of bytes that come out, and of those that they were packed to."""
+    length = packed = 0
     unpacker = zlib.decompressobj(_ZLIB_OR_GZIP)
     while not unpacker.eof:
-        chunk = unpacker.unconsumed_tail or file.read(_CHUNK)
+        chunk = unpacker.unconsumed_tail
+        if not chunk:
+            chunk = file.read(_CHUNK)
+            packed += len(chunk)
         if not chunk:
             raise EOFError
         length += len(unpacker.decompress(chunk, _CHUNK))
-    return length
+    return length, packed - len(unpacker.unused_data)

@@ -69,6 +69,7 @@ def _header(file: Path) -> pydicom.Dataset:
         header.decode()
         for tag in _TAGS:
             header.get(tag)  # values are converted, and found faulty, when they are asked for
+        int(header.get("NumberOfFrames") or 1)
         kind = pydicom.uid.UID(header.file_meta.get("MediaStorageSOPClassUID", ""))
     except (InvalidDicomError, OSError) as error:
         raise UserError(f"{file}: cannot be read as DICOM; {fix}") from error

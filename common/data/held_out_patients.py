@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from ..errors import UserError
+from ..files import read_text
 from .supervision import count_of
 
 __all__ = ["hold_out", "read_groups"]
@@ -78,10 +79,16 @@ def read_groups(table: str | os.PathLike[str]) -> dict[str, str]:
         UserError: the file cannot be read, lacks a column, or gives a patient two groups.
     """
     try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            lines = file.read().splitlines()
+        lines = read_text(table, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{table}: cannot be read as a CSV file; name a table of patient,group") from error
+    try:
+        return _groups(lines, table)
+    except csv.Error as error:
+        raise UserError(f"{table}: cannot be read as a CSV file ({error}); name a table of patient,group") from error
+
+
+def _groups(lines: list[str], table: str | os.PathLike[str]) -> dict[str, str]:
     separator = next((sign for sign in ",;\t" if lines and sign in lines[0]), ",")
     rows = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
     if not {"patient", "group"} <= set(rows.fieldnames or ()):

@@ -89,8 +89,10 @@ def annotation_file(folder: Path, name: str, *sources: Path) -> Path:
         UserError: the name leads out of the folder, is hidden or none, or the file is one of the sources.
     """
     path = folder / name
-    if os.path.isabs(name) or any(part.startswith(".") for part in Path(name).parts):
-        raise UserError(f"{sources[0]}: its case {name} is hidden or leads out of the output folder; rename the case")
+    if os.path.isabs(name) or ".." in Path(name).parts:
+        raise UserError(f"{sources[0]}: its case {name} leads out of the output folder; rename the case")
+    if any(part.startswith(".") for part in Path(name).parts):
+        raise UserError(f"{sources[0]}: its case {name} would be a hidden file; rename the case")
     try:
         is_source = path.exists() and any(path.samefile(source) for source in sources)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +10,6 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import SimpleITK
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from ..errors import UserError
 from ..files import atomic_file
@@ -28,7 +25,6 @@ EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """Ends of the names of files that can be read."""
 
 _NIFTI = (".nii.gz", ".nii")
-_READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
 
 
 class Grid(NamedTuple):
@@ -66,12 +62,12 @@ def read_label_volume(path: str | os.PathLike[str]) -> LabelVolume:
     grid, metadata, layers, too_long = _header(path)
     if too_long:
         raise _damaged(path)
-    check_compressed(path)
     try:
         with quiet_readers():
             voxels = _voxels(path)
-    except _READ_ERRORS as error:
+    except Exception as error:  # what a reader raises on damaged bytes depends on where in it they lead
         raise _damaged(path) from error
+    check_compressed(path)
     if voxels.dtype.kind not in "uibf":
         raise UserError(f"{path}: holds {voxels.dtype} voxels; give a label map of whole numbers")
     if voxels.dtype.kind == "f":
@@ -144,7 +140,7 @@ def _header(path: Path, *, frames: bool = False) -> tuple[Grid, Mapping[str, str
         with quiet_readers():
             grid, metadata, layers, item_size = _nifti_header(path) if name.endswith(_NIFTI) else _itk_header(path)
         too_long = promises_too_much(path, grid.shape, item_size)
-    except _READ_ERRORS as error:
+    except Exception as error:
         raise _damaged(path) from error
     shape = grid.shape
     while len(shape) > 3 and shape[-1] == 1:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import read_text
 from ..transforms.named_segments import Segment
 from .case_names import stem_of
 
@@ -60,7 +61,7 @@ def read_name_table(path: Path) -> list[Segment]:
         UserError: the file is missing, unreadable or of none of these forms.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; correct the path of the table of names") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +70,7 @@ def read_name_table(path: Path) -> list[Segment]:
     try:
         pairs = {".json": _json_pairs, ".csv": _csv_pairs}.get(kind, _text_pairs)(text)
         segments = [Segment(name.strip(), _whole(value)) for name, value in pairs]
-    except (AttributeError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (AttributeError, ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         raise UserError(
             f"{path}: is no table of names; give a label description of ITK-SNAP, a colour table of 3D Slicer or a "
             'JSON object such as {"RV": 3, "MYO": 1}'

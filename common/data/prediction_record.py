@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import atomic_file
+from ..files import atomic_file, read_text
 
 __all__ = ["RECORD", "PredictionRecord", "digest", "file_digest", "source_marks"]
 
@@ -129,9 +129,9 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        cases = json.loads(read_text(path))["cases"]
         if all(isinstance(entry["files"], dict) for entry in cases.values()):
             return dict(cases)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise UserError(f"{path}: is no record of predictions; remove it or choose another --output")

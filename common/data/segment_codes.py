@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UserError
+from ..files import read_text
 
 __all__ = ["Code", "SegmentCode", "code_segments", "read_segment_codes"]
 
@@ -86,10 +87,10 @@ def _plain(name: str) -> str:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name a JSON file of segment codes") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no JSON ({error}); correct it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no table of segment codes; write a JSON object of entries by segment name")

@@ -51,12 +51,13 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         UserError: there is no such file, or it cannot be read.
     """
     name = os.fspath(path)
-    if not os.path.isfile(name):  # to open a pipe would take for ever
-        what = "is no file" if os.path.exists(name) else "no such file"
-        raise UserError(f"{name}: {what}; correct the path or restore the file")
+    if not os.path.exists(name):
+        raise UserError(f"{name}: no such file; correct the path or restore the file")
     if not os.access(name, os.R_OK):
         raise UserError(f"{name}: may not be read; correct its permissions")
     try:
+        if not os.path.isfile(name):
+            raise ValueError("a folder, or a pipe or device, whose end may never come")
         with quiet_readers():
             if name.endswith(_NIFTI):
                 return _read_nifti(name)

@@ -18,6 +18,7 @@ from ..bundle import apply_preset, check_overrides
 from ..data.checks import check_items
 from ..data.prediction_record import digest, file_digest
 from ..errors import UserError
+from ..files import read_text
 from ..handlers.atomic_checkpoint import load_weights
 from ..model_settings import default_of
 
@@ -168,8 +169,8 @@ def _metadata(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a bundle's metadata ({error}); restore it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no bundle's metadata; restore it")

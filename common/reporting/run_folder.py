@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import read_text
 
 __all__ = ["COMPARISON", "EVENTS", "METRICS", "Run", "find_runs", "named_folders", "read_json", "with_folders"]
 
@@ -145,7 +146,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read or holds none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON; write it again") from error
     if not isinstance(content, dict):

@@ -117,8 +117,7 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
         if not has_directions and self.pixdim is not None:
             affine = np.diag([*self.pixdim, 1.0, 1.0])
 
-        orientation = nib.io_orientation(affine)
-        if np.isnan(orientation).any():
+        if not np.isfinite(affine).all() or np.isnan(orientation := nib.io_orientation(affine)).any():
             raise UserError(f"{name} has an affine without three directions: correct its header")
         through_plane = through_plane_axis(affine_to_spacing(affine).tolist(), voxels.shape[1:])
         order = [axis for axis in range(3) if axis != through_plane]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -128,9 +129,19 @@ def test_damaged_files(tmp_path: Path, dicom_writer: Writer) -> None:
     files = series(tmp_path, dicom_writer)
     whole = files[1].read_bytes()
     files[1].write_bytes(whole[:-50])
-    with pytest.raises(
-        UserError, match=r"^x: DICOM pixels cannot be read, a file is cut short; copy the series again$"
-    ):
+    reason = "its DICOM pixels cannot be read, it is cut short or damaged; copy it again"
+    with pytest.raises(UserError, match=f"^{re.escape(str(files[1]))}: {reason}$"):
+        read_series(files, "x")
+    header = pydicom.dcmread(io.BytesIO(whole))
+    header.PixelData = header.PixelData[:2]
+    header.save_as(files[1])
+    with pytest.raises(UserError, match=f"^{re.escape(str(files[1]))}: {reason}$"):
+        read_series(files, "x")
+    for file in files:  # pixels that no memory holds
+        header = pydicom.dcmread(file)
+        header.Rows = header.Columns = 60_000
+        header.save_as(file)
+    with pytest.raises(UserError, match=f"{reason}$"):
         read_series(files, "x")
     files[1].write_text("no DICOM")
     with pytest.raises(UserError, match=f"^{re.escape(str(files[1]))}: cannot be read as DICOM; copy it again$"):

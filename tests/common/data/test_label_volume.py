@@ -144,8 +144,7 @@ def nifti_with(path: Path, at: int, content: bytes) -> Path:
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 def test_headers_that_promise_too_much_take_no_memory(tmp_path: Path, name: str) -> None:
     path = nifti_with(tmp_path / name, 42, np.array([30000] * 3, "<i2").tobytes())  # dim[1] to dim[3]: 27 TB
-    assert refused(path) == DAMAGED
-    assert read_grid(path).shape == (30000, 30000, 30000)
+    assert refused(path) == refused(path, read_grid) == DAMAGED
 
 
 def test_grids_that_are_none(tmp_path: Path) -> None:
