@@ -13,7 +13,10 @@ from pathlib import Path
 
 from .errors import UserError
 
-__all__ = ["atomic_file", "read_text", "remove_leftovers", "writable_folder"]
+__all__ = ["atomic_file", "read_text", "remove_leftovers", "remove_leftovers_below", "writable_folder"]
+
+_UNIQUE = f".{'[0-9a-f]' * 12}."
+"""How a temporary name begins, as a pattern."""
 
 
 @contextlib.contextmanager
@@ -63,9 +66,16 @@ def remove_leftovers(*paths: str | os.PathLike) -> None:
     Only for files that no other process writes.
     """
     for path in map(Path, paths):
-        for temporary in path.parent.glob(f".{'[0-9a-f]' * 12}.{glob.escape(path.name)}"):
+        for temporary in path.parent.glob(f"{_UNIQUE}{glob.escape(path.name)}"):
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def remove_leftovers_below(folder: str | os.PathLike[str]) -> None:
+    """Remove all such temporary files in a folder and its subfolders, to which no other process writes."""
+    for temporary in list(Path(folder).rglob(f"{_UNIQUE}*")):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def writable_folder(path: str | os.PathLike) -> str:

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             call = _parse(command, options, name)
         except FireExit as error:
             return _fail(f"{_reason(error, command, options)}; see {PROGRAM} {name} --help", status=2)
-        with _terminable():
+        with _terminable(), warnings.catch_warnings():
+            if not sys.warnoptions:  # what libraries warn of names no file, and is meant for programmers
+                warnings.simplefilter("ignore")
             call()
     except UserError as error:
         return _fail(str(error), status=1)

@@ -12,7 +12,7 @@ from typing import Any
 from common.data.datalist import datalist_info
 from common.data.datalist_survey import KINDS, Finding, case_of_item, list_sections, overall_warnings, survey
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, remove_leftovers
 from common.transforms.orient_slices import through_plane_axis
 
 COLUMNS = {"section": 14, "case": 4, "shape": 12, "spacing (mm)": 16, "axes": 4, "intensities": 14}
@@ -146,6 +146,7 @@ def _in_plane(spacing: Sequence[float], shape: Sequence[int]) -> list[tuple[floa
 
 
 def _write_table(output: str, findings: Sequence[Finding], names: Sequence[str]) -> None:
+    remove_leftovers(output)
     with atomic_file(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*COLUMNS, *names, "verdict", "problems", "warnings"))

@@ -16,6 +16,7 @@ from common.data.own_data import HELD_OUT, Division, build_own_datalist, divide,
 from common.data.prepared_case import KIND_OF_SECTION
 from common.data.series_conversion import convert_series
 from common.errors import UserError
+from common.files import remove_leftovers
 
 CONVERTED = "from_dicom"
 """The folder in the output folder that gets what was DICOM."""
@@ -90,6 +91,7 @@ def main(
         class_names=names,
         converted=convert_series(series, path.parent / CONVERTED) if series else {},
     )
+    remove_leftovers(path)
     write_datalist(path, content)
     _report(path, content, cases, division, before)
 

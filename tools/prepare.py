@@ -19,6 +19,7 @@ from common.data.mscmr import build_mscmr_datalist
 from common.data.ppss import build_ppss_datalist
 from common.data.prepared_case import KIND_OF_SECTION
 from common.errors import UserError
+from common.files import remove_leftovers_below
 
 
 class _DataSet(NamedTuple):
@@ -121,6 +122,7 @@ def main(
 
 def _prepare(dataset: str, source: str, output: str, options: dict[str, Any], *, check: bool) -> None:
     known = _DATA_SETS[dataset]
+    remove_leftovers_below(output)
     content = known.build(source, output, **{key: options[key] for key in known.options if key in options})
     if check:
         for section, kind in (KIND_OF_SECTION | dict(known.kinds)).items():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, remove_leftovers
 from common.reporting.method_tables import MAIN_SCORES
 from common.reporting.report import CaseOptions, build_report
 from common.reporting.run_folder import find_runs, named_folders, with_folders
@@ -86,6 +86,7 @@ def main(
         max_bytes=int(max_mb * 1e6),
     )
     path = Path(output).expanduser()
+    remove_leftovers(path)
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
     for note in notes:

@@ -23,7 +23,7 @@ from common.data.datalist_writer import write_datalist
 from common.data.label_files import find_label_files
 from common.data.scribble_cases import Annotation, annotate_cases, check_drawing, highest_label
 from common.errors import UserError
-from common.files import atomic_file, writable_folder
+from common.files import atomic_file, remove_leftovers, writable_folder
 
 COVERAGE = "coverage.json"
 
@@ -94,6 +94,7 @@ def main(
     _write_coverage(Path(folder) / COVERAGE, annotations, names, how)
     if datalist:
         path = Path(folder) / datalist.name
+        remove_leftovers(path)
         write_datalist(path, annotated_datalist(datalist, annotations))
         print(f"{path}: {len(annotations)} training items with new labels")
     files = sum(len(paths) for annotation in annotations for paths in annotation.files.values())
@@ -116,6 +117,7 @@ def _write_coverage(path: Path, annotations: Sequence[Annotation], names: Sequen
             for file, counts in zip(annotation.files[kind], annotation.counts[kind], strict=True):
                 name = Path(file).relative_to(os.path.abspath(path.parent)).as_posix()
                 content["files"][name] = _by_name(counts, names, negative=negative)
+    remove_leftovers(path)
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

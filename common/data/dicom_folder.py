@@ -12,6 +12,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from ..errors import UserError
+from .dicom_header import read_header
 
 __all__ = ["DicomSeries", "split_series"]
 
@@ -65,7 +66,7 @@ def split_series(files: Sequence[Path]) -> list[DicomSeries]:
 def _header(file: Path) -> pydicom.Dataset:
     fix = "copy it again, or remove it if it belongs to no series"
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+        header = read_header(file, _TAGS)
         header.decode()
         for tag in _TAGS:
             header.get(tag)  # values are converted, and found faulty, when they are asked for

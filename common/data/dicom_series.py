@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pydicom
 import SimpleITK
 
 from ..errors import UserError
+from .dicom_header import check_length, read_header
 from .library_noise import quiet_readers
 
 __all__ = ["read_series", "sort_series"]
@@ -21,10 +21,6 @@ _GAP_TOLERANCE = 0.02
 _SAME_PLACE = 1e-3
 _SAME_GRID = 1e-4
 _RIGHT_ANGLE = 1e-2
-_LARGE = 4096
-"""Bytes of a value from which on it is left in the file."""
-_UNDEFINED = 0xFFFFFFFF
-_PIXELS = pydicom.tag.Tag("PixelData")
 _TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 
 
@@ -94,7 +90,7 @@ def read_series(files: Sequence[Path], name: str) -> tuple[np.ndarray, np.ndarra
     """
     ordered = sort_series(files, name)
     for file in ordered:
-        _check_length(file)
+        check_length(file)
     try:
         with quiet_readers():
             image = SimpleITK.ReadImage([str(file) for file in ordered], SimpleITK.sitkFloat32)
@@ -110,26 +106,9 @@ def read_series(files: Sequence[Path], name: str) -> tuple[np.ndarray, np.ndarra
     return voxels.astype(np.int16 if whole else np.float32), affine
 
 
-def _check_length(file: Path) -> None:
-    """Whether the file is as long as it says: ITK takes memory for all that is promised."""
-    try:
-        size = file.stat().st_size
-        header = pydicom.dcmread(file, defer_size=_LARGE)
-        raw = {tag: item for tag, item in header.items() if isinstance(item, pydicom.dataelem.RawDataElement)}
-        ends = [item.value_tell + item.length for item in raw.values() if item.length != _UNDEFINED]
-        fewest = int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) // 8
-        pixels, syntax = raw[_PIXELS].length, header.file_meta.TransferSyntaxUID
-        fits = pixels == _UNDEFINED if syntax.is_encapsulated else fewest <= pixels < _UNDEFINED
-        fits &= syntax.is_deflated or max(ends) <= size  # deflated elements are longer than their file
-    except Exception as error:  # what pydicom raises on damaged bytes depends on where in it they lead
-        raise UserError(f"{file}: has a damaged header; copy it again") from error
-    if not fits:
-        raise UserError(f"{file}: its DICOM pixels cannot be read, it is cut short or damaged; copy it again")
-
-
 def _header(file: Path) -> _Slice:
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_TAGS, "NumberOfFrames"])
+        header = read_header(file, [*_TAGS, "NumberOfFrames"])
         frames = int(header.get("NumberOfFrames") or 1)
         absent = next((tag for tag in _TAGS if not header.get(tag)), None)
         if absent is None:

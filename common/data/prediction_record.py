@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import atomic_file, read_text
+from ..files import atomic_file, read_text, remove_leftovers
 
 __all__ = ["RECORD", "PredictionRecord", "digest", "file_digest", "source_marks"]
 
@@ -68,6 +68,7 @@ class PredictionRecord:
         """
         for case, files in cases.items():
             self._cases[case] = {"files": dict.fromkeys(files)}
+        remove_leftovers(self.path)
         self._write()
 
     def finish(self, case: str, files: Sequence[str], made: str, **details: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..files import writable_folder
 from .dicom_series import read_series, sort_series
 
 __all__ = ["convert_series"]
+
+_STAGING = ".converting_"
 
 
 def convert_series(series: Mapping[str, Sequence[Path]], folder: Path) -> dict[str, Path]:
@@ -43,7 +46,9 @@ def convert_series(series: Mapping[str, Sequence[Path]], folder: Path) -> dict[s
         return targets
     writable_folder(folder)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as staging:
+        for left in folder.glob(f"{_STAGING}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING, ignore_cleanup_errors=True) as staging:
             for name in todo:
                 voxels, affine = read_series(series[name], _title(name, series[name]))
                 volume = nib.Nifti1Image(voxels, affine)

@@ -203,7 +203,9 @@ def _is_evaluation(document: Mapping[str, Any]) -> bool:
 def _is_group(group: Any) -> bool:
     """Whether it holds a score or more, each with its statistics, which are null where there are none."""
     scores = [value for value in group.values() if isinstance(value, dict)] if isinstance(group, dict) else []
-    return bool(scores) and all(_is_statistic(of.get(key)) for of in scores for key in ("mean", "std", "median", "n"))
+    whole = bool(scores) and all(isinstance(group.get(name, {}), dict) for name in _NUMBERS)
+    keys = ("mean", "std", "median", "n")
+    return whole and all(key in of and _is_statistic(of[key]) for of in scores for key in keys)
 
 
 def _is_statistic(value: Any) -> bool:

@@ -18,6 +18,8 @@ REPO_ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
 KILLS = {"maag": 12}
 FEWER_KILLS = 3
+SLOW = ("coarse_labels", "cyclemix")
+"""Minutes each, by the same handlers as the others."""
 
 # Runs a module as `python -m` does, while a file says what the process is at. A file of weights or states is written in
 # two halves with a pause between them, so that a kill can be aimed at the middle of a write.
@@ -97,7 +99,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize(
+    "bundle", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUNDLES]
+)
 def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, phantom_dir, tmp_path):
     whole = tmp_path / "whole"
     assert start(bundle, tmp_path / "stage", phantom_dir, whole, tmp_path / "whole.log").wait(timeout=300) == 0

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from common.files import atomic_file, writable_folder
+from common.files import atomic_file, read_text, remove_leftovers, remove_leftovers_below, writable_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -58,3 +59,30 @@ def test_writable_folder(tmp_path):
         writable_folder(tmp_path / "file")
     with pytest.raises(UserError, match=r"cannot write there \(Not a directory\)"):
         writable_folder(tmp_path / "file" / "below")
+
+
+def test_leftovers_are_removed_and_other_hidden_files_are_not(tmp_path):
+    kept = [".0123456789ab", ".hidden.txt", ".0123456789aX.a.txt", "a.txt", "0123456789ab.a.txt"]
+    (tmp_path / "below").mkdir()
+    for name in (*kept, ".0123456789ab.a.txt", ".0123456789ab.b.txt", "below/.fedcba987654.a.txt"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "a.txt")
+    assert names(tmp_path) == sorted([*kept, ".0123456789ab.b.txt", "below"])
+    remove_leftovers_below(tmp_path)
+    assert names(tmp_path) == sorted([*kept, "below"])
+    assert names(tmp_path / "below") == []
+    remove_leftovers_below(tmp_path / "nowhere")
+
+
+def test_what_has_no_end_is_not_read(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    assert read_text(tmp_path / "a.json") == "{}"
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "b.json")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(OSError, match="it is no file"):
+            read_text(path)
+    (tmp_path / "a.json").write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        read_text(tmp_path / "a.json")

@@ -30,13 +30,19 @@ class Worker:
         self.process: subprocess.Popen[str] | None = None
         self.answers: queue.Queue[str] = queue.Queue()
 
-    def run(self, case: str, folder: Path) -> dict[str, Any]:
-        """What came of a case; ``hangs`` or ``killed`` where it did not end in order."""
+    def run(self, case: str, folder: Path, **request: int) -> dict[str, Any]:
+        """What came of a case; ``hangs`` or ``killed`` where it did not end in order.
+
+        Args:
+            case: its name.
+            folder: an empty folder, which is removed afterwards.
+            request: ``signal``, the number of one, and ``at``, to stop it while it writes.
+        """
         if self.process is None:
             self._start()
         assert self.process is not None
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"case": case, "folder": str(folder)}) + "\n")
+        self.process.stdin.write(json.dumps({"case": case, "folder": str(folder), **request}) + "\n")
         self.process.stdin.flush()
         answer = self._answer(CASE)
         shutil.rmtree(folder)
@@ -51,7 +57,7 @@ class Worker:
     def _start(self) -> None:
         self.answers = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "always", str(Path(__file__).with_name("fuzz_worker.py"))],
+            [sys.executable, str(Path(__file__).with_name("fuzz_worker.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -91,23 +97,28 @@ def fuzz_template(tmp_path_factory: pytest.TempPathFactory, chaos_tree: Path, lv
 
 
 @pytest.fixture(scope="session")
-def faults(fuzz_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], list[str]]]:
+def fuzz_worker(fuzz_template: Path) -> Iterator[Worker]:
+    """The process."""
+    worker = Worker(fuzz_template)
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture(scope="session")
+def faults(fuzz_worker: Worker, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
     """A function that runs a case and gives what is wrong with how it ended."""
     from fuzz_verdict import faults_of
 
-    worker = Worker(fuzz_template)
-
     def judge(case: str) -> list[str]:
-        result = worker.run(case, tmp_path_factory.mktemp("case"))
+        result = fuzz_worker.run(case, tmp_path_factory.mktemp("case"))
         if "hangs" in result:
             return [f"does not end within {result['hangs']} s"]
         if "killed" in result:
             return [f"the process died, status {result['killed']}"]
         found = faults_of(case, result)
         if found:
-            worker.stop()  # what went wrong must not spoil the next case
+            fuzz_worker.stop()  # what went wrong must not spoil the next case
             found.append(f"{result['out'][-1500:]}{result['err'][-1500:]}{result['crash'][-2500:]}")
         return found
 
-    yield judge
-    worker.stop()
+    return judge

@@ -24,6 +24,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from fuzz_files import VICTIM, WITNESS, save_json, write_study
+from fuzz_interrupts import stop_in_the_middle
 from fuzz_stages import NETWORK, TEMPLATE, build, parse
 from fuzz_verdict import needs_healthy
 
@@ -115,6 +116,20 @@ def run(case: str, folder: Path) -> dict[str, Any]:
         "written": _written(built.output, folder),
         "healthy": _HEALTHY.get((name, ending)),
     }
+
+
+def interrupt(case: str, folder: Path, *, at: int, sent: int) -> dict[str, Any]:
+    """Stop a case while it writes, run it again, and tell what there was after each."""
+    from tools.__main__ import main
+
+    built, _ = build(case, folder)
+    stopped = stop_in_the_middle(main, built.arguments, folder, at=at, sent=sent)
+    left = _written(built.output, folder)
+    with _caught() as caught:
+        status = main(built.arguments)
+    name, ending, _, _ = parse(case)
+    again = {"status": status, "err": caught["err"], "written": _written(built.output, folder)}
+    return {**stopped, "written": left, "again": again, "healthy": _HEALTHY[name, ending]}
 
 
 def _tree(folder: Path, output: Path) -> dict[str, str]:
@@ -212,7 +227,11 @@ def serve() -> None:
         folder = Path(request["folder"])
         if needs_healthy(request["case"]):
             healthy(request["case"], folder)
-        result = run(request["case"], folder / "a ü 日")
+        if "signal" in request:
+            healthy(request["case"], folder)
+            result = interrupt(request["case"], folder / "a ü 日", at=request["at"], sent=request["signal"])
+        else:
+            result = run(request["case"], folder / "a ü 日")
         print(json.dumps(result), file=answers, flush=True)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,13 @@ def toy(word: str, *, size: int = 1, name: str | None = None, check: bool = Fals
         raise UserError("toy.json: bad key; mend it")
     if word == "interrupt":
         raise KeyboardInterrupt
+    if word == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    if word == "warn":
+        warnings.warn("a library is not pleased", stacklevel=2)
+    if word == "signs":
+        raise UserError("a\nb\x1b[31m\ud800" + 2000 * "c")
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +96,39 @@ def test_user_errors_end_with_1_and_one_line(capsys: pytest.CaptureFixture[str])
 
 def test_interrupts_end_with_130() -> None:
     assert program.main(["toy", "interrupt", "--required", "x"]) == 130
+
+
+def test_a_request_to_end_tidies_up_and_ends_with_143(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert program.main(["toy", "terminate", "--required", "x"]) == 143
+    assert capsys.readouterr() == ("", "error: terminated\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_commands_run_in_any_thread() -> None:
+    status: list[int] = []
+    thread = threading.Thread(target=lambda: status.append(program.main(["toy", "a", "--required", "x"])))
+    thread.start()
+    thread.join()
+    assert status == [0]
+
+
+def test_warnings_of_libraries_are_for_programmers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert program.main(["toy", "warn", "--required", "x"]) == 0
+        assert caught == []
+        monkeypatch.setattr(sys, "warnoptions", ["default"])
+        assert program.main(["toy", "warn", "--required", "x"]) == 0
+        assert [str(each.message) for each in caught] == ["a library is not pleased"]
+
+
+def test_a_message_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["toy", "signs", "--required", "x"]) == 1
+    err = capsys.readouterr().err
+    start = "error: a\\u000ab\\u001b[31m\\ud800"
+    assert err == start + "c" * (len("error: ") + 1500 - len(start)) + "…\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

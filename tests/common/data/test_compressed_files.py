@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+from PIL import Image
 
 from common.data.compressed_files import check_compressed
 from common.errors import UserError
@@ -112,3 +113,58 @@ def test_gzip_of_several_members(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"one") + gzip.compress(b"two")[:-9])
     with pytest.raises(UserError, match="damaged"):
         check_compressed(path)
+
+
+def meta_image(path: Path, **changes: str | None) -> Path:
+    """A compressed file of 60 x 40 x 5 bytes with other lines in its header."""
+    image = SimpleITK.GetImageFromArray(np.random.default_rng(0).integers(0, 9, (5, 40, 60), np.uint8))
+    SimpleITK.WriteImage(image, path, useCompression=True)
+    content = path.read_bytes()
+    for key, value in changes.items():
+        start = content.index(f"{key} = ".encode())
+        end = content.index(b"\n", start) + 1
+        content = content[:start] + (b"" if value is None else value.encode() + b"\n") + content[end:]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"DimSize": "DimSize = 61 40 5"},
+        {"ElementType": "ElementType = MET_USHORT"},
+        {"CompressedDataSize": "CompressedDataSize = 50"},
+        {"DimSize": "DimSize = 60 40 5\nElementNumberOfChannels = 3"},
+    ],
+)
+def test_fewer_voxels_than_a_meta_image_says(tmp_path: Path, changes: dict[str, str]) -> None:
+    check_compressed(meta_image(tmp_path / "a.mha"))
+    with pytest.raises(UserError, match=r"a\.mha: is damaged or cut short; copy or export it again$"):
+        check_compressed(meta_image(tmp_path / "a.mha", **changes))
+
+
+def test_a_damaged_line_does_not_hide_damaged_voxels(tmp_path: Path) -> None:
+    path = meta_image(tmp_path / "a.mha", CompressedDataSize="CompressedDataSize - 50")
+    content = path.read_bytes()
+    path.write_bytes(content[:-100] + bytes([content[-100] ^ 4]) + content[-99:])
+    with pytest.raises(UserError, match=r"a\.mha: is damaged or cut short"):
+        check_compressed(path)
+
+
+@pytest.mark.parametrize("value", ["LIST", "slice%03d.raw 1 5 1"])
+def test_voxels_in_several_files(tmp_path: Path, value: str) -> None:
+    path = meta_image(tmp_path / "a.mha", ElementDataFile=f"ElementDataFile = {value}")
+    with pytest.raises(UserError, match=r"a\.mha: has its voxels in several files; save it as one$"):
+        check_compressed(path)
+
+
+def test_pictures(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    check_compressed(tmp_path / "a.png")
+    for at in range(60, len(content) - 12, 97):
+        (tmp_path / "b.png").write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        with pytest.raises(UserError, match=r"b\.png: is damaged or cut short; copy or export it again$"):
+            check_compressed(tmp_path / "b.png")
+    (tmp_path / "c.png").write_text("no picture")
+    check_compressed(tmp_path / "c.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -363,3 +364,16 @@ def test_colour_pictures_with_grey_labels(tmp_path: Path) -> None:
     assert message(item | {"label": item["image"]}).startswith(
         f"{item['image']}: shape (3, 8, 6) differs from the image's (8, 6)"
     )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["mask", "dense", "scribble"])
+def test_labels_that_lie_nowhere(item: Item, kind: str, value: float) -> None:
+    path = Path(save(Path(item["label"]), strokes() if kind == "scribble" else strokes() % 4))
+    raw = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(raw[:312] + np.full(4, value, "<f4").tobytes() + raw[328:]))  # srow_z
+    if kind == "mask":
+        expected = "its affine does not say where the voxels lie, it is singular; correct the header"
+        assert message({"label": item["label"]}, kind) == f"{item['label']}: {expected}"
+    else:
+        assert message(item, kind).startswith(f"{item['label']}: affine differs from the image's by ")

@@ -196,12 +196,41 @@ def test_info(toy: Path) -> None:
         ({"num_classes": "3"}, "\"num_classes\" is '3'; give the number of classes with background"),
         ({"num_classes": 1}, '"num_classes" is 1; give the number of classes with background'),
         ({"num_classes": 4}, '"class_names" must list 4 names ("num_classes"), background first'),
+        ({"class_names": ["a", None, "b"]}, '"class_names" must list 3 names ("num_classes"), background first'),
+        ({"class_names": ["a", " ", "b"]}, '"class_names" must list 3 names ("num_classes"), background first'),
     ],
 )
 def test_info_that_contradicts_itself(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = put(tmp_path / "list.json", **change)
     with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {message}')}$"):
         datalist_info(path)
+
+
+@pytest.mark.parametrize("value", ["", "a\nb", "a\0", "\ud800", ["a"], True, 0.5])
+@pytest.mark.parametrize("key", ["case", "patient", "phase"])
+def test_names_that_are_none(toy: Path, key: str, value: Any) -> None:
+    put(toy, training=[{"image": "a.nii.gz", "label": "a_s.nii.gz", key: value}])
+    assert error_of(toy) == f'{toy}: "{key}" of item 1 of "training" is {value!r}; give a name'
+
+
+def test_names_of_all_sorts(toy: Path) -> None:
+    item = {"image": "a.nii.gz", "label": "a_s.nii.gz", "case": "Ärztin 日本 🫀", "patient": 17, "phase": None}
+    put(toy, training=[item])
+    [found] = load_datalist(toy, "training")
+    assert {key: found[key] for key in ("case", "patient", "phase")} == {
+        key: item[key] for key in ("case", "patient", "phase")
+    }
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + 5000 * "9" + "}"])
+def test_json_that_python_does_not_take(toy: Path, text: str) -> None:
+    toy.write_text(text)
+    assert error_of(toy) == f"{toy}: cannot be read as a JSON file; name a datalist"
+
+
+def test_a_path_of_two_lines(toy: Path) -> None:
+    put(toy, training=[{"image": "a\nb.nii.gz", "label": "a_s.nii.gz"}])
+    assert error_of(toy) == f'{toy}: "image" of item 1 of "training" is \'a\\nb.nii.gz\'; give a path'
 
 
 def test_writing(tmp_path: Path) -> None:

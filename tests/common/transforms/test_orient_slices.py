@@ -165,6 +165,8 @@ def test_mistakes() -> None:
         OrientSlicesd("image")({"image": MetaTensor(torch.zeros(1, 2, 2, 2, 2))})
     flat = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.diag(torch.tensor([1.0, 1.0, 0.0, 1.0])))
     with pytest.raises(UserError, match="without three directions"):
+        OrientSlicesd("image")({"image": MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.full((4, 4), torch.nan))})
+    with pytest.raises(UserError, match="without three directions"):
         OrientSlicesd("image")({"image": flat})
     with pytest.raises(TypeError, match="needs a MetaTensor"):
         OrientSlicesd("image")({"image": torch.zeros(1, 4, 4, 4)})
