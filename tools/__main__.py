@@ -8,6 +8,7 @@ import functools
 import importlib
 import inspect
 import io
+import os
 import re
 import signal
 import sys
@@ -156,5 +157,19 @@ def _fail(message: str, *, status: int) -> int:
     return status
 
 
+def _program() -> int:
+    """Run a command for a terminal that may not know all letters, or a reader such as ``head`` that leaves early."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say is said to nobody
+        return 128 + signal.SIGPIPE
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_program())

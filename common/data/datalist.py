@@ -108,7 +108,7 @@ def datalist_info(datalist: str | os.PathLike[str]) -> dict[str, Any]:
         raise UserError(f'{datalist}: "num_classes" is {num_classes!r}; give the number of classes with background')
     if not isinstance(names, list) or len(names) != num_classes or not all(map(_is_name, names)):
         raise UserError(f'{datalist}: "class_names" must list {num_classes} names ("num_classes"), background first')
-    return info
+    return info | {"class_names": [str(name) for name in names]}
 
 
 def classes_of(datalist: str | os.PathLike[str], *, default: int) -> int:

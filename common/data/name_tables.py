@@ -77,6 +77,9 @@ def read_name_table(path: Path) -> list[Segment]:
         ) from error
     if not all(segment.name for segment in segments):
         raise UserError(f"{path}: a value has an empty name; give each a name, or remove its line")
+    broken = next((segment.name for segment in segments if not segment.name.isprintable()), None)
+    if broken is not None:
+        raise UserError(f"{path}: the name {broken!r} holds signs that cannot be printed; correct it")
     return segments
 
 

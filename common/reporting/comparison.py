@@ -99,7 +99,8 @@ def _read(path: Path) -> Comparison:
 
 def _is_test(row: Mapping[str, Any]) -> bool:
     names = all(isinstance(row.get(key), str) for key in _NAMES)
-    return names and all(key in row and isinstance(row[key], int | float | None) for key in _NUMBERS)
+    numbers = all(key in row and isinstance(row[key], int | float | None) for key in _NUMBERS)
+    return names and numbers and isinstance(row["n"], int | None)
 
 
 def _methods(comparison: Comparison) -> set[str]:

@@ -41,6 +41,8 @@ def segments_of(metadata: Mapping[Any, Any], layers: int = 1) -> list[Segment]:
     segments = []
     for number in numbers:
         name = str(metadata[f"Segment{number}_Name"])
+        if not name.isprintable():
+            raise UserError(f"the name of segment {name!r} holds signs that cannot be printed; correct it")
         value, layer = (metadata.get(f"Segment{number}_{word}") for word in ("LabelValue", "Layer"))
         if value is None:
             value, layer = 1, number if layer is None else layer

@@ -135,7 +135,7 @@ def interrupt(case: str, folder: Path, *, at: int, sent: int) -> dict[str, Any]:
 def _tree(folder: Path, output: Path) -> dict[str, str]:
     """The files of a study without the results, with what they hold or where they lead."""
     found = {}
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         if Path(parent) == output:
             folders.clear()
             continue
@@ -146,6 +146,10 @@ def _tree(folder: Path, output: Path) -> dict[str, str]:
             elif os.path.isfile(path):
                 found[os.fsencode(path).decode(errors="replace")] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return found
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _written(output: Path, root: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ import pytest
 from common.errors import UserError
 from tools import __main__ as program
 
+REPO_ROOT = Path(__file__).resolve().parents[2]
 CALLS: list[tuple[Any, ...]] = []
 
 
@@ -144,6 +145,26 @@ def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "python -m tools toy" in out
     assert "--required=REQUIRED (required)" in out
     assert CALLS == []
+
+
+def test_a_reader_that_leaves_early_and_a_terminal_without_umlauts(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "tools"]
+    leaves = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=REPO_ROOT
+    )
+    assert leaves.stdout is not None
+    leaves.stdout.close()
+    assert leaves.communicate()[1] == ""
+    assert leaves.returncode == 141
+    missing = tmp_path / "ü.json"
+    done = subprocess.run(
+        [*command, "check", str(missing)], capture_output=True, text=True, check=False, env=environment, cwd=REPO_ROOT
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr == f"error: {tmp_path}/\\xfc.json: no such datalist; correct the path or prepare the data first\n"
+    )
 
 
 def test_the_overview_lists_the_real_commands_without_importing_them() -> None:
