@@ -8,11 +8,11 @@ STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow lint format clean benchmark
+.PHONY: help env demo test test-slow test-ecosystem lint format clean benchmark
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 env: $(STAMP)  ## Make or update the environment in .venv from pyproject.toml
 
@@ -28,16 +28,20 @@ demo: env  ## Train, evaluate and predict on made-up hearts, and draw a picture:
 	$(BIN)/python -m tools demo
 
 test: env  ## Run the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -q --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not gpu and not ecosystem" -q --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: env  ## Run the tests that train for minutes
-	$(BIN)/python -m pytest -m "slow and not gpu" -q
+	$(BIN)/python -m pytest -m "slow and not gpu and not ecosystem" -q
+
+test-ecosystem: env  ## Run the tests with MONAI Label, NVFlare and packed bundles, in environments of their own
+	$(BIN)/python -m pytest -m "ecosystem and not gpu" -q --numprocesses 2 --dist loadfile
 
 lint: env  ## Check style, types and the layout of the configs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools format_configs --check
+	$(BIN)/python -m tools benchmark --check
 
 format: env  ## Rewrite code and configs in the project's layout
 	$(BIN)/ruff check --fix .

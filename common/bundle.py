@@ -6,25 +6,25 @@ import ast
 import difflib
 import logging
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import monai
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
+from .distributed import first_to_fail
 from .errors import UserError
 from .model_settings import default_of, departures
+from .running_config import executed, is_given, parameters, running_parser
+from .tracking import keys_of_tracking, prepare_tracking
 
-__all__ = ["apply_preset", "check_overrides", "choose", "root", "start"]
+__all__ = ["apply_preset", "check_overrides", "choose", "executed", "is_given", "parameters", "root", "start"]
 
 logger = logging.getLogger(__name__)
 
 _RESERVED = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
-_TRACKING = {"tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config", "output_dir"}
 _UNRESOLVED = ("$", "@", "%")
 
 
@@ -42,11 +42,11 @@ def root(name: str) -> str:
 def start(*, weights: str | None = None) -> None:
     """Check the command line of ``python -m monai.bundle run`` against the configuration that is being run.
 
-    To be the first expression of ``run``: an unknown key or a value of a wrong type stops the program with one line;
-    ``true`` and ``false``, which arrive as strings, become booleans; the keys of ``presets[preset]`` are set unless
-    the command line sets them itself. From here on a UserError ends the process as one line without a traceback.
-    Started by other means than that command line (``monai.bundle.create_workflow``, MONAI Label), only the preset is
-    applied. Settings that depart from those of the weights' training are logged.
+    To be the first expression of ``run``. An unknown key or a value of a wrong type stops the program with one
+    line; ``true`` and ``false``, which arrive as strings, become booleans; the keys of ``presets[preset]`` are set
+    unless the command line sets them itself. From here on a UserError ends the process as one line without a
+    traceback. Started by other means than that command line (``monai.bundle.create_workflow``, MONAI Label), only the
+    preset is applied. Settings that depart from those of the weights' training are logged.
 
     Args:
         weights: the file of the weights that are to be loaded.
@@ -56,14 +56,15 @@ def start(*, weights: str | None = None) -> None:
     """
     sys.excepthook = _one_line
     _wake_loggers()
-    parser = _running_parser()
+    parser = running_parser()
     overrides: dict[str, Any] = {}
     if arguments := _run_arguments(sys.argv):
         overrides = {key: value for key, value in arguments.items() if key not in _RESERVED}
         files = [*_as_list(arguments.get("config_file"))]
         if "args_file" in arguments:
-            files += _as_list(ConfigParser.load_config_file(arguments["args_file"]).get("config_file"))
-        known = _TRACKING if "tracking" in arguments else set()
+            arguments = {**ConfigParser.load_config_file(arguments["args_file"]), **arguments}
+            files += _as_list(arguments.get("config_file"))
+        known = keys_of_tracking(arguments["tracking"]) if "tracking" in arguments else set()
         original = ConfigParser(ConfigParser.load_config_files(files))
         checked = check_overrides(original, {key: value for key, value in overrides.items() if key not in known})
         for key, value in checked.items():
@@ -72,6 +73,7 @@ def start(*, weights: str | None = None) -> None:
             if parser.get(key) != value or type(parser.get(key)) is not type(value):
                 parser[key] = value
     apply_preset(parser, overrides)
+    prepare_tracking(parser, arguments.get("tracking"))
     for line in [] if weights is None else departures(weights, parser.get()):
         logger.warning(line)
 
@@ -210,18 +212,6 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _running_parser() -> ConfigParser:
-    """Find the parser that evaluates the expression which called us.
-
-    MONAI hands an expression its references but not the parser, and only the parser can change other keys.
-    """
-    for frame, _ in traceback.walk_stack(None):
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, ConfigParser):
-            return owner
-    raise RuntimeError(f"common.bundle.start belongs into `run` of a configuration (MONAI {monai.__version__})")
-
-
 def _wake_loggers() -> None:
     # MONAI's reading of logging.conf silences every logger that exists already: ours, from a second run in a process on
     package = __name__.partition(".")[0]
@@ -234,6 +224,8 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, (UserError, KeyboardInterrupt)):
         cause = cause.__cause__ or cause.__context__
+    if not first_to_fail():
+        return
     if isinstance(cause, UserError):
         sys.stderr.write(f"error: {cause}\n")
     elif isinstance(cause, KeyboardInterrupt):

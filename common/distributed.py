@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["distributed", "join_process_group", "leave_process_group", "local_device", "placed"]
+from .errors import UserError
+from .shared_batch import process_rank
+
+__all__ = [
+    "check_sync_batch_norm",
+    "distributed",
+    "first_process_first",
+    "first_to_fail",
+    "join_process_group",
+    "leave_process_group",
+    "local_device",
+    "placed",
+]
 
 
 def local_device() -> torch.device:
-    """Return this process's GPU, or the CPU where there is none."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("cpu")
+    """Return this process's GPU, or the CPU where there is none.
+
+    Raises:
+        UserError: there are fewer GPUs than processes on this machine.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= gpus:
+        raise UserError(f"--nproc_per_node: process {number + 1} of this machine finds {gpus} GPUs; start one a GPU")
+    return torch.device("cuda", number)
 
 
 def join_process_group() -> None:
-    """Join the processes that ``torchrun`` started, by NCCL on GPUs and by gloo on CPUs."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_device())
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    """Join the processes that ``torchrun`` started, by NCCL on GPUs and by gloo on CPUs.
+
+    Raises:
+        UserError: the program was not started by ``torchrun``, or there are fewer GPUs than processes.
+    """
+    if "RANK" not in os.environ:
+        raise UserError("multi_gpu_*.json is for several processes: start with torchrun, or leave that file out")
+    device = local_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def leave_process_group() -> None:
@@ -31,6 +60,53 @@ def leave_process_group() -> None:
     """
     dist.barrier()
     dist.destroy_process_group()
+
+
+def first_process_first(make: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that makes files where they are missing in the first process, and then in the others.
+
+    Args:
+        make: the function.
+        arguments: its arguments.
+
+    Returns:
+        what it returns in this process.
+    """
+    joined = dist.is_available() and dist.is_initialized()
+    if joined and process_rank() > 0:
+        dist.barrier()
+    result = make(*arguments)
+    if joined and process_rank() == 0:
+        dist.barrier()
+    return result
+
+
+def first_to_fail() -> bool:
+    """Tell whether this process is the first of those of ``torchrun`` that fails, and so the one to say why.
+
+    The others fail for the same reason, or because that one is gone. True as well where nobody can be asked.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or os.environ.get("WORLD_SIZE") == "1":
+        return True
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=5)))
+        return store.add("common.distributed.failed", 1) == 1
+    except Exception:
+        return True
+
+
+def check_sync_batch_norm(wanted: bool, device: torch.device | str) -> None:
+    """Refuse batch normalisation over all processes where PyTorch does not have it.
+
+    Args:
+        wanted: the key ``sync_batch_norm``.
+        device: the device.
+
+    Raises:
+        UserError: it is wanted on another device than a GPU.
+    """
+    if wanted and torch.device(device).type != "cuda":
+        raise UserError(f"--sync_batch_norm: works on GPUs alone, and the device is {device}; leave it out")
 
 
 def placed(network: torch.nn.Module, device: torch.device | str, *, compile: bool = False) -> torch.nn.Module:
@@ -48,7 +124,7 @@ def placed(network: torch.nn.Module, device: torch.device | str, *, compile: boo
 
 
 def distributed(
-    network: torch.nn.Module, device: torch.device, *, compile: bool = False
+    network: torch.nn.Module, device: torch.device, *, compile: bool = False, sync_batch_norm: bool = False
 ) -> torch.nn.parallel.DistributedDataParallel:
     """Move a network to the device and wrap it so that gradients are averaged over the processes.
 
@@ -56,7 +132,15 @@ def distributed(
         network: the network.
         device: the device.
         compile: see placed.
+        sync_batch_norm: let batch normalisation take its statistics from the batch of all processes. The names of the
+            weights stay as they are. A network without batch normalisation does not change.
+
+    Raises:
+        UserError: ``sync_batch_norm`` on another device than a GPU.
     """
+    check_sync_batch_norm(sync_batch_norm, device)
+    if sync_batch_norm:
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network = placed(network, device, compile=compile)
     device_ids = [device] if device.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids, broadcast_buffers=False)
+    return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids, forward_sync_buffers=False)

@@ -52,7 +52,7 @@ def test_make_test_updates_the_environment_and_runs_the_fast_tests_in_it(repo_ro
     installs = [line for line in lines if "pip install" in line]
     assert [line.split("install --quiet ")[1] for line in installs] == ["'torch==2.13.0'", "--editable '.[dev]'"]
     parallel = "--numprocesses auto --maxprocesses 4 --dist worksteal"
-    assert lines[-1] == f'.venv/bin/python -m pytest -m "not slow and not gpu" -q {parallel}'
+    assert lines[-1] == f'.venv/bin/python -m pytest -m "not slow and not gpu and not ecosystem" -q {parallel}'
 
 
 def test_make_test_keeps_an_environment_that_works(repo_root: Path) -> None:
@@ -65,7 +65,18 @@ def test_make_test_keeps_an_environment_that_works(repo_root: Path) -> None:
 def test_every_target_of_make_is_explained(repo_root: Path) -> None:
     makefile = (repo_root / "Makefile").read_text()
     phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split())
-    assert phony == {"help", "env", "demo", "test", "test-slow", "lint", "format", "clean", "benchmark"}
+    assert phony == {
+        "help",
+        "env",
+        "demo",
+        "test",
+        "test-slow",
+        "test-ecosystem",
+        "lint",
+        "format",
+        "clean",
+        "benchmark",
+    }
     assert set(re.findall(r"^([a-z-]+):.*  ## \w", makefile, re.MULTILINE)) == phony
 
 

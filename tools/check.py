@@ -59,6 +59,7 @@ def main(
     print(_line((*COLUMNS, *names, "verdict"), widths))
     findings: list[Finding] = []
     options: dict[str, Any] = {"num_classes": info["num_classes"], "kind": kind, "in_channels": in_channels}
+    options |= {"class_names": names}
     for finding in survey(sections, **options, background_limit=background_limit, jobs=jobs or os.cpu_count() or 1):
         findings.append(finding)
         print(_line((*_cells(finding), *_shares(finding, names), _verdict(finding)), widths), flush=True)

@@ -37,6 +37,7 @@ def main(
     annotators: int = 1,
     slice_share: float = 1.0,
     width: int | None = None,
+    length: float | None = None,
     moves: str | None = None,
     steps: int | None = None,
     ratio: float | None = None,
@@ -64,6 +65,7 @@ def main(
         annotators: strokes, walk: how many annotators draw each mask, to <case>_scribble_1.nii.gz and so on.
         slice_share: share of the slices that are annotated, over 0 and up to 1.
         width: strokes: width in voxels (default 1).
+        length: strokes: length of the strokes as a share of the usual one, over 0 and up to 1 (default 1).
         moves: walk: diag (the default), four or king, or v2 for the authors' later, shorter and thicker walk.
         steps: walk: number of steps (2500 by default).
         ratio: coarse: share of each drawing's area to keep (default 1); 0.01 makes a scribble.
@@ -74,7 +76,7 @@ def main(
     Raises:
         UserError: an option is out of its range, or a mask is missing, damaged or holds other values.
     """
-    given = {"width": width, "moves": moves, "steps": steps, "ratio": ratio}
+    given = {"width": width, "length": length, "moves": moves, "steps": steps, "ratio": ratio}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
     how: dict[str, Any] = {"form": form, "seed": seed, "annotators": annotators, "slice_share": slice_share} | options

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
 from .compressed_files import check_compressed
+from .label_values import label_problems
+from .named_labels import read_named_label
 from .stroke_warnings import stroke_warnings
 from .volume_reader import Volume, read_volume
 
@@ -27,7 +30,13 @@ _FILES_OF_KIND = {
 
 
 def check_items(
-    items: Iterable[Mapping[str, Any]], *, num_classes: int, kind: str, in_channels: int | None = None
+    items: Iterable[Mapping[str, Any]],
+    *,
+    num_classes: int,
+    kind: str,
+    in_channels: int | None = None,
+    class_names: Sequence[str] | None = None,
+    coarse: bool = False,
 ) -> None:
     """Check the files of datalist items, one after the other.
 
@@ -40,13 +49,17 @@ def check_items(
             and a positive drawing, ``"label"``, or a negative one, ``"complement"``, or both, one file each),
             ``"image"`` (image alone) or ``"mask"`` (dense mask alone).
         in_channels: number of channels of each image, None for any number.
+        class_names: names of the C classes, by which labels are mapped whose segments have names, see
+            :func:`.named_labels.read_named_label`; None takes every label's values as they are.
+        coarse: whether such labels are coarse drawings also where ``kind`` is not ``"coarse"``.
 
     Raises:
         UserError: the first problem found: a file is missing or unreadable, image and label differ in shape or
             affine, the image holds NaN or infinite voxels, or the label does not hold what its kind demands.
     """
     for item in items:
-        problems = inspect_item(item, num_classes=num_classes, kind=kind, in_channels=in_channels)["problems"]
+        options: dict[str, Any] = {"in_channels": in_channels, "class_names": class_names, "coarse": coarse}
+        problems = inspect_item(item, num_classes=num_classes, kind=kind, **options)["problems"]
         if problems:
             raise UserError(problems[0])
 
@@ -58,6 +71,8 @@ def inspect_item(
     kind: str,
     in_channels: int | None = None,
     background_limit: float = 0.5,
+    class_names: Sequence[str] | None = None,
+    coarse: bool = False,
 ) -> dict[str, Any]:
     """Look at the files of one datalist item.
 
@@ -67,6 +82,8 @@ def inspect_item(
         kind: see :func:`check_items`.
         in_channels: see :func:`check_items`.
         background_limit: share of slices without background strokes, 0 to 1, over which scribbles get a warning.
+        class_names: see :func:`check_items`.
+        coarse: see :func:`check_items`.
 
     Returns:
         ``shape`` in voxels, ``spacing`` in mm and ``orientation`` (the axes' closest directions, such as ``"LPS"``),
@@ -84,7 +101,14 @@ def inspect_item(
         raise ValueError(f"kind must be one of {', '.join(_FILES_OF_KIND)}, got {kind!r}")
     problems: list[str] = []
     files = _files(item, kind, problems)
-    volumes = [(key, path, _read(path, problems)) for key, path in files]
+    volumes: list[tuple[str, str, Volume | None]] = [(key, path, _read(path, problems)) for key, path in files]
+    named: dict[str, list[tuple[str, str, Volume | None]]] = {}
+    if class_names is not None:
+        options: dict[str, Any] = {"num_classes": num_classes, "coarse": coarse or kind == "coarse"}
+        for key, path, volume in volumes:
+            if key != "image" and volume is not None:
+                named |= _by_name(key, path, item, problems, class_names=class_names, **options)
+    volumes = [drawn for volume in volumes for drawn in named.get(volume[1], [volume])]
     image = next((volume for key, _, volume in volumes if key == "image"), None)
     if image is not None:
         problems += _image_problems(image, item, in_channels)
@@ -97,11 +121,13 @@ def inspect_item(
         problems += misplaced
         values, numbers = np.unique(label.data, return_counts=True)
         counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
-        if path == first_label:
+        if path == first_label and key == "label":
             found["annotated_share"] = {
                 index: counts.get(index, 0) / max(label.data.size, 1) for index in range(num_classes)
             }
-        wrong = _label_problems(list(counts), path, item, num_classes, kind)
+        # whether background is drawn, and that 0 is not background, is settled by the names
+        as_kind = "either" if path in named and kind == item.get("supervision", kind) == "scribble" else kind
+        wrong = label_problems(list(counts), path, item, num_classes, as_kind)
         problems += wrong
         if kind == "scribble" and item.get("supervision", kind) == kind and not wrong and not misplaced:
             found["warnings"] += stroke_warnings(path, label, counts, num_classes, background_limit=background_limit)
@@ -140,6 +166,29 @@ def _read(path: str, problems: list[str]) -> Volume | None:
     except UserError as error:
         problems.append(str(error))
         return None
+
+
+def _by_name(
+    key: str, path: str, item: Mapping[str, Any], problems: list[str], **options: Any
+) -> dict[str, list[tuple[str, str, Volume | None]]]:
+    """What a label with named segments becomes, by its path; nothing for other labels."""
+    try:
+        found = read_named_label(path, image=item.get("image"), **options)
+    except UserError as error:
+        problems.append(str(error))
+        return {path: []}
+    if found is None:
+        return {}
+    affine = found.grid.affine
+    spacing = tuple(float(size) for size in voxel_sizes(affine)[: len(found.grid.shape)])
+    drawings = {key: found.label, "complement": found.complement}
+    return {
+        path: [
+            (name, path, Volume(drawn, drawn.shape, affine, spacing, 1))
+            for name, drawn in drawings.items()
+            if drawn is not None
+        ]
+    }
 
 
 def _range(data: np.ndarray) -> tuple[float, float] | None:
@@ -182,39 +231,3 @@ def _grid_problems(image: Volume, label: Volume, path: str, image_path: str) -> 
     if not gap <= AFFINE_TOLERANCE:
         return [f"{path}: affine differs from the image's by {gap:.3f} mm (tolerance {AFFINE_TOLERANCE} mm); {fix}"]
     return []
-
-
-def _label_problems(values: list[Any], path: str, item: Mapping[str, Any], num_classes: int, kind: str) -> list[str]:
-    """Whether the values found in a label are those that its kind of label holds."""
-    ignored, classes = num_classes, f"0..{num_classes - 1}"
-    supervision = {"scribble": item.get("supervision", "scribble"), "dense": "dense", "mask": "dense"}.get(
-        kind, "either"
-    )
-    if supervision not in ("scribble", "dense", "either"):
-        return [f'{path}: "supervision" is {supervision!r}; write "scribble" or "dense"']
-    broken = [value for value in values if value != np.floor(value) or not np.isfinite(value)]
-    if broken:
-        return [f"{path}: label value {broken[0]:g} is no integer; resample labels with nearest neighbour"]
-    unknown = [value for value in values if not 0 <= value <= ignored]
-    if unknown:
-        also = "" if supervision == "dense" else f" and {ignored} (not annotated)"
-        return [f"{path}: unknown label value {unknown[0]:g}; allowed are {classes}{also}"]
-    if supervision == "either":
-        return []
-    if supervision == "dense":
-        if ignored not in values:
-            return []
-        return [
-            f"{path}: holds {ignored} (not annotated) where a dense mask with {classes} is expected; "
-            'list scribbles under "training"'
-        ]
-    problems = []
-    if ignored not in values:
-        problems.append(
-            f"{path}: a dense mask is given where scribbles are expected, no voxel is {ignored} (not annotated); give "
-            'its item "supervision": "dense" or list it under "unpaired_masks", or write unannotated voxels as '
-            f"{ignored}"
-        )
-    if 0 not in values:
-        problems.append(f"{path}: has no background scribble (value 0); draw at least one stroke on the background")
-    return problems

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,16 @@ from .datalist_writer import FILE_KEYS, write_datalist
 from .phantom import DATALIST as PHANTOM_DATALIST
 from .phantom import default_phantom_dir, ensure_phantom
 
-__all__ = ["classes_of", "datalist_info", "files_of", "load_datalist", "of_fold", "write_datalist"]
+__all__ = [
+    "are_own",
+    "classes_of",
+    "datalist_info",
+    "files_of",
+    "load_datalist",
+    "of_fold",
+    "validation_items",
+    "write_datalist",
+]
 
 _NAMING_KEYS = ("case", "patient", "phase")
 _REQUIRED_KEYS = {"unpaired_masks": ("label",), "unlabelled": ("image",)}
@@ -67,6 +76,45 @@ def load_datalist(
             f"{missing[0]}; correct the paths or prepare the data again"
         )
     return items
+
+
+def validation_items(datalist: str | os.PathLike[str], training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The items that a run validates on, which may be none.
+
+    A program that brings training items of its own, as MONAI Label does, is not to validate them on made-up hearts
+    that it never asked for; another datalist, which somebody named, holds for any training items.
+
+    Args:
+        datalist: the JSON file. The default phantom is made when it is missing and its own items are trained on.
+        training: the items that the run trains on.
+
+    Raises:
+        UserError: see :func:`load_datalist`.
+    """
+    is_phantom = Path(datalist).parent.resolve() == default_phantom_dir().resolve()
+    if is_phantom and not are_own(training, datalist):
+        return []
+    return load_datalist(datalist, "validation", required=False)
+
+
+def are_own(training: Sequence[Mapping[str, Any]], datalist: str | os.PathLike[str]) -> bool:
+    """Whether items are the datalist's own training items, or some of them.
+
+    The default phantom is neither made nor read for items of another place.
+
+    Args:
+        training: the items.
+        datalist: the JSON file.
+
+    Raises:
+        UserError: see :func:`load_datalist`.
+    """
+    images = {os.path.realpath(item["image"]) for item in training}
+    folder = default_phantom_dir().resolve()
+    is_phantom = Path(datalist).parent.resolve() == folder
+    if not images or (is_phantom and not all(Path(image).is_relative_to(folder) for image in images)):
+        return False
+    return images <= {os.path.realpath(item["image"]) for item in load_datalist(datalist, "training", required=False)}
 
 
 def files_of(item: Mapping[str, Any]) -> list[str]:

@@ -52,6 +52,7 @@ def survey(
     kind: str | None = None,
     in_channels: int | None = None,
     background_limit: float = 0.5,
+    class_names: Sequence[str] | None = None,
     jobs: int = 1,
 ) -> Iterator[Finding]:
     """Look at the files of every item.
@@ -64,6 +65,7 @@ def survey(
             else for scribbles.
         in_channels: number of channels of each image, None for any number.
         background_limit: see :func:`.checks.inspect_item`.
+        class_names: see :func:`.checks.check_items`.
         jobs: how many files to read at a time.
 
     Yields:
@@ -75,7 +77,8 @@ def survey(
 
     def look(task: tuple[str, Mapping[str, Any]]) -> Finding:
         section, item = task
-        options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
+        options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "class_names": class_names}
+        options["coarse"] = coarse
         chosen = _kind_of(section, item, kind, coarse=coarse)
         seen = inspect_item(item, kind=chosen, background_limit=background_limit, **options)
         if section == "training" and "dense_label" in item:

@@ -16,7 +16,7 @@ from ..files import atomic_file
 from .compressed_files import check_compressed
 from .itk_header import read_itk_header
 from .library_noise import quiet_readers
-from .prepared_case import write_nifti
+from .nifti_writer import write_nifti
 from .size_limits import promises_too_much
 
 __all__ = ["EXTENSIONS", "Grid", "LabelVolume", "read_grid", "read_label_volume", "write_label"]

@@ -29,9 +29,10 @@ from ..errors import UserError
 from ..transforms.scribble_random_walk import MOVES, random_walk_scribble, random_walk_v2
 from .checks import check_items
 from .dicom_series import read_series, sort_series
+from .nifti_writer import write_nifti
 from .patient_split import split_patients
 from .picture_mask import read_picture_mask
-from .prepared_case import case_generator, empty_datalist, write_case, write_nifti
+from .prepared_case import case_generator, empty_datalist, write_case
 
 __all__ = ["CLASS_NAMES", "FORMS", "build_lvsc_datalist"]
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from ..files import atomic_file
 from .checks import check_items
+from .nifti_writer import write_nifti
 
-__all__ = ["KIND_OF_SECTION", "case_generator", "empty_datalist", "write_case", "write_nifti"]
+__all__ = ["KIND_OF_SECTION", "case_generator", "empty_datalist", "write_case"]
 
 KIND_OF_SECTION = {
     "training": "scribble",
@@ -81,22 +80,3 @@ def write_case(
     item = {key: str(path) for key, (path, _) in files.items()} | dict(names)
     check_items([item], num_classes=num_classes, kind=KIND_OF_SECTION[section])
     return item
-
-
-def write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
-    """Write a volume under a temporary name that then replaces ``path``.
-
-    Args:
-        path: the file, ending in ``.nii.gz``; its folder is made where it is missing.
-        voxels: voxels [X, Y, Z], or [X, Y, Z, T] for the frames of a cine series.
-        affine: affine [4, 4] in mm towards right, anterior and superior.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    volume = nib.Nifti1Image(voxels, affine)
-    volume.header.set_xyzt_units("mm")
-    volume.set_qform(affine, code=1)
-    volume.set_sform(affine, code=1)
-    with atomic_file(path) as temporary:
-        nib.save(volume, temporary)

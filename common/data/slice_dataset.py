@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from monai.utils import convert_to_tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
+from .batch_shares import BatchShares
 
 __all__ = ["SliceDataset", "slice_loader"]
 
@@ -44,6 +45,7 @@ class SliceDataset(Dataset):
         keep_unannotated: keep slices without annotation all the same.
         dense_apart: leave the first label channel to drawings even where all items have dense masks, for a loss that
             takes the two for different things.
+        device: where the slices are kept. On a GPU a batch is gathered there, and no step waits for a copy.
 
     Raises:
         UserError: if an item lacks a key, a volume cannot be prepared, sizes differ, or no slice is annotated.
@@ -58,6 +60,7 @@ class SliceDataset(Dataset):
         ignore_index: int | None = None,
         keep_unannotated: bool = False,
         dense_apart: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.data = list(data)
         self.keys = tuple(keys)
@@ -81,7 +84,8 @@ class SliceDataset(Dataset):
                     f"slices of different sizes in '{key}': {sizes}; crop or pad them to one size (roi_size)"
                 )
         # one key after the other, so that only one of them is in memory twice
-        self.slices = {key: torch.cat(parts.pop(key)) for key in self.keys if parts[key]}
+        self.slices = {key: torch.cat(parts.pop(key)).to(device) for key in self.keys if parts[key]}
+        self.device = torch.device(device)
         if self.data and not self.cases:
             raise UserError(f"none of the {len(self.data)} volumes has an annotated slice; check the labels' values")
         logger.info("%d slices of %d volumes in memory", len(self.cases), len(self.data))
@@ -95,7 +99,8 @@ class SliceDataset(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return a batch ``[B, C, H, W]`` for each key, and the slices' names."""
-        select = torch.as_tensor(indices)
+        # not blocking: a copy that waits would wait for all that the GPU still has to do
+        select = torch.as_tensor(indices).to(self.device, non_blocking=True)
         batch: dict[str, Any] = {key: tensor.index_select(0, select) for key, tensor in self.slices.items()}
         batch["case"] = [self.cases[index] for index in indices]
         return batch
@@ -162,7 +167,8 @@ def slice_loader(
 ) -> DataLoader:
     """Build the training loader: shuffled over all slices, in an order that depends on seed and epoch alone.
 
-    The last incomplete batch of an epoch is left out, unless it is the only one.
+    The last incomplete batch of an epoch is left out, unless it is the only one. Several processes share the batches,
+    see BatchShares.
 
     Args:
         dataset: the slices.
@@ -171,15 +177,19 @@ def slice_loader(
         num_workers: worker processes; 0 is fastest, since a batch is one indexing operation.
         rank: this process's number.
         world_size: number of processes.
+
+    Raises:
+        UserError: there are fewer slices than processes, or worker processes are asked for slices on a GPU.
     """
-    sampler: DistributedSampler = DistributedSampler(dataset, world_size, rank, shuffle=True, seed=seed)
+    if num_workers > 0 and dataset.device.type != "cpu":
+        raise UserError(f"--num_workers {num_workers}: needs the slices in memory; set it to 0, or data_device to cpu")
+    sampler = BatchShares(dataset, batch_size, seed=seed, rank=rank, world_size=world_size)
     return DataLoader(
         dataset,
-        batch_size=batch_size,
+        batch_size=sampler.batch_size,
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=_as_is,
-        drop_last=len(sampler) >= batch_size,
         persistent_workers=num_workers > 0,
     )
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
-from .datalist import datalist_info, load_datalist
-from .phantom import default_phantom_dir
+from .datalist import are_own, datalist_info, load_datalist
 
 __all__ = [
     "check_num_classes",
@@ -111,7 +109,7 @@ def mask_items(
     """
     if not 0 < share <= 1:
         raise UserError(f"--mask_share: must be over 0 and at most 1, got {share}; for none use --adversary false")
-    if not _are_own(training, datalist):
+    if not are_own(training, datalist):
         return []
     return keep_share(load_datalist(datalist, "unpaired_masks", required=False), share, seed=seed)
 
@@ -133,7 +131,7 @@ def unlabelled_items(
     Raises:
         UserError: the datalist is damaged.
     """
-    if not use or not _are_own(training, datalist):
+    if not use or not are_own(training, datalist):
         return _images_alone(training)
     items = load_datalist(datalist, "unlabelled", required=False)
     return items or _images_alone(load_datalist(datalist, "training"))
@@ -207,12 +205,3 @@ def patient_of(item: Mapping[str, Any]) -> str:
 
 def _images_alone(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: item[key] for key in ("image", "case", "patient") if key in item} for item in items]
-
-
-def _are_own(training: Sequence[Mapping[str, Any]], datalist: str | os.PathLike[str]) -> bool:
-    """Whether the items are the datalist's own training items, or some of them."""
-    path = Path(datalist)
-    if not training or (not path.exists() and path.parent.resolve() == default_phantom_dir().resolve()):
-        return False
-    own = {os.path.realpath(item["image"]) for item in load_datalist(datalist, "training", required=False)}
-    return {os.path.realpath(item["image"]) for item in training} <= own

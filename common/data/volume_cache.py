@@ -20,18 +20,20 @@ from monai.transforms import Transform, reset_ops_id
 from monai.utils import TraceKeys
 
 from ..files import atomic_file, writable_folder
+from ..shared_batch import process_rank
 from .datalist import files_of
+from .named_labels import naming
 
 __all__ = ["CachedTransform"]
 
 logger = logging.getLogger(__name__)
 
 # what MONAI's image metadata are made of; everything else in a cached file is refused on reading
-_SAFE_TYPES = [
+_SAFE_TYPES: list[Any] = [
     TraceKeys,
     np.ndarray,
     np.dtype,
-    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    np.empty(0).__reduce__()[0],  # what arrays are put together by, which NumPy keeps in other places by its version
     *{
         type(np.dtype(name))
         for name in ("bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "S1")
@@ -43,9 +45,10 @@ class CachedTransform(Transform):
     """Deterministic transforms of datalist items, whose results are kept in files and read back the next time.
 
     A result is found again by the paths of the item's files and everything that the transforms consist of: their
-    classes, parameters and, for this package's own, their source. A file that changed since (its size or time)
-    replaces the older result. Files are written whole or not at all and read with ``weights_only=True``; one that
-    cannot be read is made again.
+    classes, parameters and, for this package's own, their source. A file that changed since (its size or time, or what
+    a MONAI Label datastore calls a label's segments) replaces the older result. Files are written whole or not at all
+    and read with ``weights_only=True``; one that cannot be read is made again. Of processes that train together the
+    first one writes; the others read what is there already, and otherwise prepare in memory.
 
     Args:
         transform: deterministic transforms of a datalist item; the results hold tensors, numbers, texts and lists.
@@ -57,7 +60,8 @@ class CachedTransform(Transform):
 
     def __init__(self, transform: Callable[[dict[str, Any]], dict[str, Any]], cache_dir: str | None) -> None:
         self.transform = transform
-        self.folder = Path(writable_folder(cache_dir)) if cache_dir else None
+        writes = process_rank() == 0
+        self.folder = Path(writable_folder(cache_dir) if writes else cache_dir) if cache_dir else None
         self._settings = _digest([monai.__version__, torch.__version__, np.__version__, transform])
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +69,7 @@ class CachedTransform(Transform):
         if self.folder is None:
             return self.transform(dict(item))
         name = f"{_digest([self._settings, item])}-"
-        path = self.folder / f"{name}{_digest(_stamps(files_of(item)))}.pt"
+        path = self.folder / f"{name}{_digest(_stamps(files_of(item)) + _namings(item))}.pt"
         if path.is_file():
             try:
                 with torch.serialization.safe_globals(_SAFE_TYPES):
@@ -74,6 +78,8 @@ class CachedTransform(Transform):
                 logger.warning("%s: cannot be read (%s), preparing its volume again", path, type(error).__name__)
         result = self.transform(dict(item))
         reset_ops_id(result)
+        if process_rank() > 0:
+            return result
         with atomic_file(path) as temporary:
             torch.save(result, temporary)
         for outdated in set(self.folder.glob(f"{name}*.pt")) - {path}:
@@ -92,6 +98,13 @@ def _stamps(files: Iterable[str]) -> list[Any]:
                 status = path.stat()
                 stamps.append([path.name, status.st_size, status.st_mtime_ns])
     return stamps
+
+
+def _namings(item: Mapping[str, Any]) -> list[Any]:
+    """What datastores say of the item's labels, which is not in their files."""
+    image = item.get("image")
+    labels = [file for file in files_of(item) if file != image]
+    return [found for file in labels if (found := naming(file, image)) is not None]
 
 
 def _digest(value: Any) -> str:

@@ -11,6 +11,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
 from ..losses.cycle_mix import CycleMixLoss
+from ..shared_batch import first_draw, own_share, world_size
 from ..transforms.mixing import BatchMixer
 from ..transforms.random_occlusion import RandomOcclusion
 from ..transforms.rotate_augmentation import rotated
@@ -25,7 +26,8 @@ class CycleMixTrainer(SupervisedTrainer):
     scribbles sends to the input, by a pass that moves no weights, (2) predicts the images, (3) mixes and occludes them
     and their scribbles, (4) predicts the mix, and (5) steps on the loss of both predictions. As in the authors' code
     the passes (1) and (2) are two, and both update the running statistics of the network's normalisation. Passes that
-    no term of the loss, and no mixer, needs are left out.
+    no term of the loss, and no mixer, needs are left out. Processes that train together mix their whole batch by the
+    draws of the first, so that partners may lie on different processes.
 
     ``engine.state.output`` holds image, label, the originals' prediction (that of the mix where it is the only one),
     loss and ``terms``, the loss's terms by name.
@@ -105,7 +107,8 @@ class CycleMixTrainer(SupervisedTrainer):
         """Predict the mixed images; with ``rotate_mixed`` the target forgets what was turned out of the image."""
         if not self.rotate_mixed:
             return self._predict(engine, mixed)
-        angle = (2 * math.pi * torch.rand(len(mixed))).to(mixed.device)
+        turn = own_share(first_draw(torch.rand(len(mixed) * world_size())))
+        angle = (2 * math.pi * turn).to(mixed.device)
         logits = self._predict(engine, rotated(mixed, angle))
         # there and back, as the rounding of either turn can bring in a pixel from outside
         there = rotated(rotated(torch.ones_like(mixed[:, :1]), angle), -angle)

@@ -122,7 +122,8 @@ class MAAGTrainer(SupervisedTrainer):
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         supervised = engine.loss_function(heads, label)
         terms["l_sup"] = batch_mean(supervised)
-        loss = supervised
+        # DDP wants a gradient, if only 0, for every parameter: without masks the deep predictions have no judge
+        loss = supervised + 0.0 * sum(head.sum() for head in heads[1:]) if isinstance(heads, tuple) else supervised
         if real is not None:
             fake = foreground_probabilities(heads)
             if whole_code:

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from ..errors import UserError
 from ..files import atomic_file, remove_leftovers
 from ..model_settings import check_settings, settings_file, write_settings
+from ..shared_batch import of_all_processes
 
 __all__ = ["AtomicCheckpoint", "load_weights"]
 
@@ -121,9 +122,15 @@ class AtomicCheckpoint:
             remove_leftovers(self.path, *weights, *map(settings_file, weights))
         if not self.resume:
             return
-        if not self.path.is_file():
+        seen = of_all_processes(self.path.is_file())
+        if not any(seen):
             logger.info("nothing to resume at %s: starting from the beginning", self.path)
             return
+        if not all(seen):
+            raise UserError(
+                f"{self.path}: process {seen.index(True)} sees it, process {seen.index(False)} does not; put "
+                "output_dir on a file system that all machines share"
+            )
         saved = _read(self.path)
         try:
             for name, value in self.state.items():

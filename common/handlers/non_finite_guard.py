@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
 from ..errors import UserError
+from ..shared_batch import of_all_processes, world_size
+from .listed_output import whole_output
 
 __all__ = ["NonFiniteGuard"]
 
@@ -16,7 +19,8 @@ __all__ = ["NonFiniteGuard"]
 class NonFiniteGuard:
     """Raise as soon as the loss is NaN or infinite, naming the cases of the batch.
 
-    The check comes before any checkpoint of the epoch, so the last one on disk is good.
+    The check comes before any checkpoint of the epoch, so the last one on disk is good. Processes that train together
+    look together and stop together.
 
     Args:
         interval: iterations between two looks at the losses, which cost a synchronisation on a GPU.
@@ -33,18 +37,33 @@ class NonFiniteGuard:
 
     def _remember(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
-        output: Any = engine.state.output
         cases = batch.get("case", []) if isinstance(batch, dict) else []
-        self._pending.append((engine.state.iteration, output[CommonKeys.LOSS].detach(), cases))
+        loss = torch.as_tensor(whole_output(engine)[CommonKeys.LOSS]).detach()
+        self._pending.append((engine.state.iteration, loss, cases))
         if engine.state.iteration % self.interval == 0:
             self._check(engine)
 
     def _check(self, engine: Engine) -> None:
         pending, self._pending = self._pending, []
-        for iteration, loss, cases in pending:
-            if not torch.isfinite(loss).all():
-                raise UserError(
-                    f"the loss became {float(loss)} at iteration {iteration} (epoch {engine.state.epoch}) on the batch "
-                    f"[{'; '.join(cases) or 'unnamed'}]; check these images or lower learning_rate. "
-                    "The last checkpoint is still good: continue from it with --resume true"
-                )
+        # the gradients are those of all processes: where one has lost its loss, none may go on and save
+        if not self._lost(pending):
+            return
+        lines = [_line(engine, *of_one) for of_one in pending if not torch.isfinite(of_one[1]).all()]
+        raise UserError(next(line for of_process in of_all_processes(lines) for line in of_process))
+
+    @staticmethod
+    def _lost(pending: list[tuple[int, torch.Tensor, list[str]]]) -> bool:
+        if not pending:
+            return False
+        lost = torch.stack([~torch.isfinite(loss).all() for _, loss, _ in pending]).any().float()
+        if world_size() > 1:
+            dist.all_reduce(lost, dist.ReduceOp.MAX)
+        return bool(lost)
+
+
+def _line(engine: Engine, iteration: int, loss: torch.Tensor, cases: list[str]) -> str:
+    return (
+        f"the loss became {float(loss)} at iteration {iteration} (epoch {engine.state.epoch}) on the batch "
+        f"[{'; '.join(cases) or 'unnamed'}]; check these images or lower learning_rate. "
+        "The last checkpoint is still good: continue from it with --resume true"
+    )

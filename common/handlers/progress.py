@@ -7,6 +7,8 @@ import sys
 from ignite.engine import Engine
 from ignite.handlers.tqdm_logger import ProgressBar
 
+from .listed_output import whole_output
+
 __all__ = ["Progress"]
 
 
@@ -24,5 +26,5 @@ class Progress:
         """Draw the bar for an engine's epochs."""
         if self.force or sys.stderr.isatty():
             ProgressBar(desc="epoch", file=sys.stderr).attach(
-                engine, output_transform=lambda output: {"loss": float(output["loss"])}
+                engine, output_transform=lambda _: {"loss": float(whole_output(engine)["loss"])}
             )

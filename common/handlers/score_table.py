@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ __all__ = ["ScoreTable"]
 
 logger = logging.getLogger(__name__)
 
+_REFUSED = re.compile(r"[^\w. -]")
+
 
 class ScoreTable:
     """Score every volume that a MONAI evaluator predicts and write the table when it is done.
@@ -38,7 +41,8 @@ class ScoreTable:
       say, and the summary as from :func:`~..metrics.segmentation_scores.summarise`; missing numbers are ``null``.
 
     ``engine.state.metrics`` gets ``mean_dice``, ``pooled_slice_dice`` and per class ``dice_<class>``, with ``surface``
-    also ``mean_hd95`` and ``hd95_<class>`` (misses left out). Under a distributed run the rows of all processes are
+    also ``mean_hd95`` and ``hd95_<class>`` (misses left out), for MONAI's handlers that are attached after this one;
+    of class names, characters that MLflow refuses become ``_``. Under a distributed run the rows of all processes are
     gathered, every process gets the metrics, process 0 writes; volumes that a padding sampler repeats count once.
 
     Args:
@@ -81,7 +85,7 @@ class ScoreTable:
         """
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
         self._rows = []
@@ -171,5 +175,7 @@ def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     if "hd95" in summary["all"]:
         metrics["mean_hd95"] = summary["all"]["hd95"]["mean"]
     for score in ("dice", "hd95"):
-        metrics |= {f"{score}_{name}": of[score]["mean"] for name, of in summary["classes"].items() if score in of}
+        for name, of in summary["classes"].items():
+            if score in of:
+                metrics[f"{score}_{_REFUSED.sub('_', name)}"] = of[score]["mean"]
     return metrics

@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
+from ..shared_batch import world_size
+
 __all__ = ["all_reduced", "batch_mean", "labelled_counts", "world_size"]
-
-
-def world_size() -> int:
-    """Return the number of processes that train together, 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def all_reduced(value: torch.Tensor) -> torch.Tensor:
@@ -38,6 +35,10 @@ def labelled_counts(target: torch.Tensor, num_classes: int) -> torch.Tensor:
         float tensor ``[C]``, without gradient.
     """
     flat = target.detach().flatten().long()
-    inside = (flat >= 0) & (flat < num_classes)
-    counts = torch.bincount(torch.where(inside, flat, num_classes), minlength=num_classes + 1)[:num_classes]
+    if flat.is_cuda:
+        # bincount has to know the largest value first, and so waits for the GPU
+        counts = torch.stack([(flat == index).sum() for index in range(num_classes)])
+    else:
+        inside = (flat >= 0) & (flat < num_classes)
+        counts = torch.bincount(torch.where(inside, flat, num_classes), minlength=num_classes + 1)[:num_classes]
     return all_reduced(counts.float())

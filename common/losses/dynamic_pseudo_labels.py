@@ -8,6 +8,7 @@ import torch
 from torch.nn.modules.loss import _Loss
 
 from ..errors import UserError
+from ..shared_batch import first_draw
 from .batch_dice import batch_dice_loss
 from .batch_statistics import all_reduced, batch_mean, world_size
 from .partial_cross_entropy import PartialCrossEntropyLoss
@@ -17,7 +18,7 @@ __all__ = ["MIXINGS", "DynamicPseudoLabelsLoss", "mixed_pseudo_labels"]
 MIXINGS = ("random", "fixed", "cps", "cr", "none")
 
 
-def mixed_pseudo_labels(first: torch.Tensor, second: torch.Tensor, alpha: float) -> torch.Tensor:
+def mixed_pseudo_labels(first: torch.Tensor, second: torch.Tensor, alpha: float | torch.Tensor) -> torch.Tensor:
     """Mix two predictions to hard pseudo labels (Luo et al., MICCAI 2022, Eq. 2).
 
     PL = argmax over classes of alpha * first + (1 - alpha) * second.
@@ -41,7 +42,7 @@ class DynamicPseudoLabelsLoss(_Loss):
     L_PLS = 1/2 (D(PL, y1) + D(PL, y2)).
 
     The random alpha is drawn once per call from torch's global generator on the CPU, whatever the device: a seed set
-    before each iteration fixes it. Under DDP every process draws its own, and mixes its own part of the batch.
+    before each iteration fixes it. Under DDP process 0 draws it for all, as the paper has one alpha for a batch.
 
     After each call ``terms`` holds, detached and averaged over processes, ``l_pce_main``, ``l_pce_auxiliary`` and
     ``l_pls``; mixing ``"cr"`` calls the last ``l_cr``, ``"none"`` has none.
@@ -117,7 +118,7 @@ class DynamicPseudoLabelsLoss(_Loss):
         if self.mixing == "cps":
             labels = (_winners(second.detach()), _winners(first.detach()))
         else:
-            alpha = float(torch.rand(())) if self.mixing == "random" else 0.5
+            alpha = first_draw(torch.rand(()).to(first)) if self.mixing == "random" else 0.5
             labels = (mixed_pseudo_labels(first, second, alpha),) * 2
         if self.pseudo_loss == "dice":
             of_main, of_auxiliary = batch_dice_loss(first, labels[0]), batch_dice_loss(second, labels[1])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from .unet_blocks import ConvNormAct, NearestUpConv, TwoConv, initialise_he
+from .unet_blocks import ConvNormAct, NearestUpConv, TwoConv, initialise_he, monte_carlo_dropout
 
 __all__ = ["AttentionGatedDecoderBlock", "AttentionGatedUNet"]
 
@@ -76,6 +76,8 @@ class AttentionGatedUNet(nn.Module):
         deep_predictions: return the classifiers' logits in train mode (ablation: ours against #2).
         bottleneck_kernel: 3 as the paper's U-Net, 1 as the authors' code.
         attention_from: ``"B"`` as the paper, ``"A"`` as the authors' code; see AttentionGatedDecoderBlock.
+        dropout: probability of a Monte Carlo dropout of the deepest maps, see
+            :func:`~.unet_blocks.monte_carlo_dropout`.
 
     Raises:
         UserError: for an option out of its range.
@@ -92,6 +94,7 @@ class AttentionGatedUNet(nn.Module):
         deep_predictions: bool = True,
         bottleneck_kernel: int = 3,
         attention_from: str = "B",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if out_channels < 2:
@@ -109,6 +112,7 @@ class AttentionGatedUNet(nn.Module):
         )
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.bottleneck = TwoConv(channels[-1], 2 * channels[-1], kernel_size=bottleneck_kernel)
+        self.dropout = monte_carlo_dropout(dropout)
         self.decoder = nn.ModuleList(
             AttentionGatedDecoderBlock(
                 2 * width,
@@ -133,7 +137,7 @@ class AttentionGatedUNet(nn.Module):
             x = block(x)
             skips.append(x)
             x = self.pool(x)
-        x = self.bottleneck(x)
+        x = self.dropout(self.bottleneck(x))
         attention: list[torch.Tensor] = []
         for level, block in enumerate(self.decoder):
             x, logits = block(x, skips[-1 - level])

@@ -38,6 +38,8 @@ class CoarseAnnotationUNet(nn.Module):
         transition: ``"uniform"``: the loss' own; ``"learned"``: weights of this network. It needs ``negative``.
         checkpointing: in training keep the blocks' inputs alone and compute the rest again for the gradient: a third
             more time for a fraction of the memory.
+        dropout: probability of a Monte Carlo dropout of the segmentation network's deepest maps, see
+            :func:`~.unet_blocks.monte_carlo_dropout`.
 
     Raises:
         UserError: for an option out of its range.
@@ -56,6 +58,7 @@ class CoarseAnnotationUNet(nn.Module):
         reliability: float = 0.9,
         transition: str = "uniform",
         checkpointing: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if out_channels < 2:
@@ -68,7 +71,7 @@ class CoarseAnnotationUNet(nn.Module):
         if transition == "learned" and not (annotated and negative):
             raise UserError("transition 'learned' needs the negative annotation's confusion matrices")
         options: dict[str, Any] = {"filters": filters, "depth": depth, "checkpointing": checkpointing}
-        self.backbone = InstanceNormUNet(in_channels, **options)
+        self.backbone = InstanceNormUNet(in_channels, dropout=dropout, **options)
         self.output = nn.Conv2d(filters, out_channels, kernel_size=1)
         self.annotation_backbone = InstanceNormUNet(in_channels, **options) if separate and annotated else None
         kinds = (["positive"] + ["negative"] * negative) if annotated else []

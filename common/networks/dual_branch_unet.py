@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from .unet import CHANNELS, DROPOUT, UNetDecoder, UNetEncoder
+from .unet_blocks import monte_carlo_dropout
 
 __all__ = ["DualBranchUNet"]
 
@@ -26,7 +27,7 @@ class DualBranchUNet(nn.Module):
         in_channels: channels of the image.
         out_channels: number of classes C, background included.
         channels: channels of the levels, finest first.
-        dropout: probability of each encoder level's dropout.
+        encoder_dropout: probability of each encoder level's dropout.
         auxiliary_dropout: probability of the auxiliary branch's dropout.
         auxiliary_dropout_at: ``"encoder"`` drops channels of the encoder's maps (the authors' code), ``"decoder"``
             drops values before the convolutions of each of the auxiliary decoder's levels (the paper's wording).
@@ -34,6 +35,8 @@ class DualBranchUNet(nn.Module):
             ``"auxiliary"`` and ``"mean"`` random. It belongs to ``auxiliary_dropout_at="encoder"``.
         head: what eval mode returns: ``"main"``, ``"auxiliary"``, or ``"mean"``: the logarithm of the mean of the two
             heads' probabilities, whose softmax is that mean. The paper reports the main head.
+        dropout: probability of a Monte Carlo dropout of the deepest maps, see
+            :func:`~.unet_blocks.monte_carlo_dropout`.
 
     Raises:
         UserError: for an option out of its range.
@@ -45,11 +48,12 @@ class DualBranchUNet(nn.Module):
         out_channels: int,
         *,
         channels: Sequence[int] = CHANNELS,
-        dropout: Sequence[float] = DROPOUT,
+        encoder_dropout: Sequence[float] = DROPOUT,
         auxiliary_dropout: float = 0.5,
         auxiliary_dropout_at: str = "encoder",
         dropout_at_test: bool = False,
         head: str = "main",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0.0 <= auxiliary_dropout < 1.0:
@@ -64,7 +68,8 @@ class DualBranchUNet(nn.Module):
         self.dropout_at_test = dropout_at_test
         at_encoder = auxiliary_dropout_at == "encoder"
         self.feature_dropout = auxiliary_dropout if at_encoder else 0.0
-        self.encoder = UNetEncoder(in_channels, channels=channels, dropout=dropout)
+        self.encoder = UNetEncoder(in_channels, channels=channels, dropout=encoder_dropout)
+        self.dropout = monte_carlo_dropout(dropout)
         self.decoder = UNetDecoder(out_channels, channels=channels)
         self.auxiliary_decoder = UNetDecoder(
             out_channels, channels=channels, dropout=0.0 if at_encoder else auxiliary_dropout
@@ -74,6 +79,7 @@ class DualBranchUNet(nn.Module):
     def forward(self, x: torch.Tensor):  # type: ignore[no-untyped-def]
         """Segment images ``[B, in_channels, H, W]`` of any size."""
         features = self.encoder(x)
+        features[-1] = self.dropout(features[-1])
         if torch.jit.is_scripting():
             return self._head(features)
         if self.training:

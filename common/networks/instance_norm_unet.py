@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
+from .unet_blocks import monte_carlo_dropout
 
 __all__ = ["DoubleConv", "InstanceNorm", "InstanceNormUNet", "recomputed"]
 
@@ -77,16 +78,21 @@ class InstanceNormUNet(nn.Module):
         depth: how often the size is halved.
         checkpointing: in training keep the blocks' inputs alone and compute the rest again for the gradient: a third
             more time for a fraction of the memory.
+        dropout: probability of a Monte Carlo dropout of the deepest maps, see
+            :func:`~.unet_blocks.monte_carlo_dropout`.
 
     Raises:
         UserError: for an option out of its range.
     """
 
-    def __init__(self, in_channels: int, *, filters: int = 24, depth: int = 3, checkpointing: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, *, filters: int = 24, depth: int = 3, checkpointing: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if depth < 1 or filters < 1:
             raise UserError(f"depth and filters must be at least 1, got {depth} and {filters}")
         self.checkpointing = checkpointing
+        self.dropout = monte_carlo_dropout(dropout)
         widths = [filters * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList([DoubleConv(in_channels, filters)])
         self.decoder = nn.ModuleList()
@@ -103,6 +109,7 @@ class InstanceNormUNet(nn.Module):
             else:
                 x = recomputed(block, x, enabled=self.checkpointing and self.training)
             skips.append(x)
+        x = self.dropout(x)
         for level, block in enumerate(self.decoder):
             skip = skips[-2 - level]
             if torch.jit.is_scripting():

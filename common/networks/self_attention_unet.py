@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import UserError
 from .spatial_self_attention import SpatialSelfAttention
 from .unet import CHANNELS, DROPOUT, UNetDecoder, UNetEncoder
+from .unet_blocks import monte_carlo_dropout
 
 __all__ = ["SelfAttentionUNet", "SimilarityHead"]
 
@@ -48,7 +49,7 @@ class SelfAttentionUNet(nn.Module):
         in_channels: channels of the image.
         out_channels: number of classes C, background included.
         channels: channels of the levels, finest first.
-        dropout: probability of each encoder level's dropout.
+        encoder_dropout: probability of each encoder level's dropout.
         self_attention: False leaves the plain U-Net (ablation without SSA); ``similarity`` has to be False then.
         attention_level: encoder level of the block, 0 the finest.
         heads: number of the block's heads.
@@ -59,6 +60,8 @@ class SelfAttentionUNet(nn.Module):
         attention_residual: True as the authors' code, False as the paper; see SpatialSelfAttention.
         similarity: have a SimilarityHead and return its tuple in train mode (ablation without ASL: False).
         similarity_bias: give the SimilarityHead a bias, see there.
+        dropout: probability of a Monte Carlo dropout of the deepest maps, see
+            :func:`~.unet_blocks.monte_carlo_dropout`.
 
     Raises:
         UserError: for an option out of its range, and for ``similarity`` without ``self_attention``.
@@ -70,7 +73,7 @@ class SelfAttentionUNet(nn.Module):
         out_channels: int,
         *,
         channels: Sequence[int] = CHANNELS,
-        dropout: Sequence[float] = DROPOUT,
+        encoder_dropout: Sequence[float] = DROPOUT,
         self_attention: bool = True,
         attention_level: int = 2,
         heads: int = 1,
@@ -81,6 +84,7 @@ class SelfAttentionUNet(nn.Module):
         attention_residual: bool = True,
         similarity: bool = True,
         similarity_bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= attention_level < len(channels):
@@ -88,7 +92,8 @@ class SelfAttentionUNet(nn.Module):
         if similarity and not self_attention:
             raise UserError("similarity must be false with self_attention false: it is made of the attention")
         self.attention_level = attention_level
-        self.encoder = UNetEncoder(in_channels, channels=channels, dropout=dropout)
+        self.encoder = UNetEncoder(in_channels, channels=channels, dropout=encoder_dropout)
+        self.dropout = monte_carlo_dropout(dropout)
         self.decoder = UNetDecoder(out_channels, channels=channels)
         self.attention: SpatialSelfAttention | None = None
         if self_attention:
@@ -114,6 +119,7 @@ class SelfAttentionUNet(nn.Module):
                 if level == self.attention_level:
                     x, queries, keys = self.attention(x)
             features.append(x)
+        features[-1] = self.dropout(features[-1])
         logits = self.decoder(features)
         if torch.jit.is_scripting():
             return logits

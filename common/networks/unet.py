@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from .unet_blocks import LEAKY_RELU, TwoConv
+from .unet_blocks import LEAKY_RELU, TwoConv, monte_carlo_dropout
 
 __all__ = ["CHANNELS", "DROPOUT", "UNet", "UNetDecoder", "UNetEncoder", "UpBlock"]
 
@@ -124,7 +124,9 @@ class UNet(nn.Module):
         in_channels: channels of the image.
         out_channels: number of classes C, background included.
         channels: channels of the levels, finest first.
-        dropout: probability of each encoder level's dropout.
+        encoder_dropout: probability of each encoder level's dropout.
+        dropout: probability of a Monte Carlo dropout of the deepest maps, see
+            :func:`~.unet_blocks.monte_carlo_dropout`.
 
     Raises:
         UserError: for an option out of its range.
@@ -136,15 +138,19 @@ class UNet(nn.Module):
         out_channels: int,
         *,
         channels: Sequence[int] = CHANNELS,
-        dropout: Sequence[float] = DROPOUT,
+        encoder_dropout: Sequence[float] = DROPOUT,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.encoder = UNetEncoder(in_channels, channels=channels, dropout=dropout)
+        self.encoder = UNetEncoder(in_channels, channels=channels, dropout=encoder_dropout)
+        self.dropout = monte_carlo_dropout(dropout)
         self.decoder = UNetDecoder(out_channels, channels=channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Segment images ``[B, in_channels, H, W]`` of any size; return logits ``[B, C, H, W]``."""
-        return self.decoder(self.encoder(x))
+        features = self.encoder(x)
+        features[-1] = self.dropout(features[-1])
+        return self.decoder(features)
 
 
 def _check_channels(channels: Sequence[int]) -> None:

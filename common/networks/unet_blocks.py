@@ -7,7 +7,9 @@ from monai.networks.blocks import Convolution
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["LEAKY_RELU", "ConvNormAct", "NearestUpConv", "TwoConv", "initialise_he"]
+from ..errors import UserError
+
+__all__ = ["LEAKY_RELU", "ConvNormAct", "NearestUpConv", "TwoConv", "initialise_he", "monte_carlo_dropout"]
 
 # in place: one map less to keep for the backward pass of every layer
 LEAKY_RELU = ("leakyrelu", {"negative_slope": 0.01, "inplace": True})
@@ -89,6 +91,23 @@ class NearestUpConv(nn.Module):
         """Return ``[B, out_channels + C_skip, H, W]``: the upsampled ``x`` and ``skip`` ``[B, C_skip, H, W]``."""
         up = self.conv(F.interpolate(x, size=skip.shape[-2:], mode="nearest"))
         return torch.cat([up, skip], dim=1)
+
+
+def monte_carlo_dropout(probability: float) -> nn.Module:
+    """Dropout that is there to be sampled: how far predictions scatter tells what a network is unsure of.
+
+    Gal and Ghahramani (ICML 2016) keep dropout at test time and look at the spread of several passes. It acts in train
+    mode alone, which whoever wants to sample sets; 0 stands for no layer, and weights are the same either way.
+
+    Args:
+        probability: how likely each value is set to 0.
+
+    Raises:
+        UserError: it lies outside of 0 .. 1, 1 excluded.
+    """
+    if not 0.0 <= probability < 1.0:
+        raise UserError(f"dropout must lie in 0 .. 1, 1 excluded, got {probability}")
+    return nn.Dropout(probability) if probability else nn.Identity()
 
 
 def initialise_he(module: nn.Module) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import UserError
+from .unet_blocks import monte_carlo_dropout
 
 __all__ = ["CHANNELS", "UNetPlus"]
 
@@ -98,6 +99,8 @@ class UNetPlus(nn.Module):
         up_channels: channels of the doubled maps, coarsest first. None for the authors' choice: the number of classes
             for the two coarsest, the level's own channels for the others. Baumgartner et al. have the number of
             classes at every level.
+        dropout: probability of a Monte Carlo dropout of the deepest maps, see
+            :func:`~.unet_blocks.monte_carlo_dropout`.
 
     Raises:
         UserError: for an option out of its range.
@@ -110,6 +113,7 @@ class UNetPlus(nn.Module):
         *,
         channels: Sequence[int] = CHANNELS,
         up_channels: Sequence[int] | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if out_channels < 2:
@@ -127,6 +131,7 @@ class UNetPlus(nn.Module):
             ValidTwoConv(previous, width) for previous, width in pairwise([in_channels, *channels])
         )
         self.pool = nn.MaxPool2d(2)
+        self.dropout = monte_carlo_dropout(dropout)
         self.decoder = nn.ModuleList(
             ValidUpBlock(coarse, up, fine) for (coarse, fine), up in zip(pairwise(widths), up_channels, strict=True)
         )
@@ -141,6 +146,7 @@ class UNetPlus(nn.Module):
         for level, block in enumerate(self.encoder):
             x = block(self.pool(x) if level > 0 else x)
             skips.append(x)
+        x = self.dropout(x)
         for level, up in enumerate(self.decoder):
             x = up(x, skips[-2 - level])
         return self.output(x)[:, :, :height, :width]

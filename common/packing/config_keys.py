@@ -15,7 +15,7 @@ from monai.utils import BundlePropertyConfig
 from ..errors import UserError
 from .strict_json import read_document
 
-__all__ = ["check_keys", "config_files", "dead_keys", "merged", "stack_of"]
+__all__ = ["check_keys", "config_files", "dead_keys", "files_with_code", "merged", "stack_of", "tracking_file"]
 
 # what MONAI itself reads, and what `bundle.start` does
 _ENTRIES = {"imports", "initialize", "run", "finalize", "preset", "presets", "_meta_"}
@@ -25,12 +25,25 @@ _PROPERTIES = {
     for item in properties.values()
 }
 _REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
-_NO_CONFIG = {"metadata.json", "monailabel_train.json"}
+_TRACKING = "tracking.json"
+_NO_CONFIG = {"metadata.json", "monailabel_train.json", _TRACKING}
 
 
 def config_files(bundle: Path) -> list[Path]:
-    """The configurations of a bundle, sorted; not the metadata, nor what a MONAI Label server leaves."""
+    """The configurations of a bundle, sorted; not the metadata, settings of tracking, or what a server leaves."""
     return sorted(path for path in (bundle / "configs").rglob("*.json") if path.name not in _NO_CONFIG)
+
+
+def tracking_file(bundle: Path) -> Path | None:
+    """The settings that a bundle has for ``--tracking``, which name handlers for its configurations."""
+    path = bundle / "configs" / _TRACKING
+    return path if path.is_file() else None
+
+
+def files_with_code(bundle: Path) -> list[Path]:
+    """The files of a bundle that may name code: its configurations and its settings of tracking."""
+    tracking = tracking_file(bundle)
+    return [*config_files(bundle), *([tracking] if tracking else [])]
 
 
 def stack_of(path: Path) -> list[Path]:

@@ -13,13 +13,13 @@ import monai.bundle
 from monai.bundle import ConfigParser
 
 from ..errors import UserError
-from .config_keys import config_files, merged, stack_of
+from ..tracking import keys_of_tracking
+from .config_keys import config_files, merged, stack_of, tracking_file
 
 __all__ = ["check_readme", "options_of_programs"]
 
-# options of `monai.bundle run` beside its keys, and those of its tracking
+# options of `monai.bundle run` beside its keys
 _OF_RUN = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
-_OF_TRACKING = {"tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config"}
 _OF_LAUNCHERS = {"nproc_per_node", "nnodes", "node_rank", "master_addr", "master_port", "rdzv_backend", "rdzv_endpoint"}
 _OF_LAUNCHERS |= {"rdzv_id", "standalone"}
 _BLOCK = re.compile(r"```(?:bash|sh|shell|console)\n(.*?)```", re.DOTALL)
@@ -44,7 +44,7 @@ def check_readme(bundle: Path, programs: Mapping[str, set[str]]) -> None:
         text = readme.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{readme}: cannot be read ({error.strerror}); a bundle needs it") from error
-    known = {"key"}.union(*programs.values())  # `--key value` stands for any
+    known = _OF_RUN.union({"key"}, keys_of_tracking(tracking_file(bundle)), *programs.values())  # --key stands for any
     for block in _BLOCK.findall(text):
         for program, *words in _commands(block, readme):
             if program == "tools":
@@ -58,7 +58,7 @@ def check_readme(bundle: Path, programs: Mapping[str, set[str]]) -> None:
             continue  # speaks of another bundle's keys
         for code in re.findall(r"`(--[^`]+)`", line):
             for key in re.findall(r"--(\w+)", code):
-                if key not in known | _OF_RUN | _OF_TRACKING | _OF_LAUNCHERS:
+                if key not in known | _OF_LAUNCHERS:
                     raise UserError(f"{readme}: `{code}` names --{key}, which no configuration has; mend the text")
 
 
@@ -122,7 +122,7 @@ def _check_command(bundle: Path, readme: Path, words: list[str]) -> set[str]:
     options = _options(words)
     known = {*inspect.signature(function).parameters, *_OF_RUN} - {"override", "kwargs"}
     if "tracking" in options:
-        known |= _OF_TRACKING
+        known |= keys_of_tracking(tracking_file(bundle))
     parser = ConfigParser({})
     files = _files_of(bundle, readme, words)
     if files:

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from ..errors import UserError
 from ..handlers.atomic_checkpoint import load_weights
 from .code_closure import Closure, closure, names_in, undeclared
-from .config_keys import check_keys, config_files, merged
+from .config_keys import check_keys, files_with_code, merged
 from .large_files import LIMIT, NAME, large_files_text, read_large_files
 from .metadata_check import check_metadata, check_version
 from .readme_commands import check_readme
@@ -138,7 +138,7 @@ def check_dependencies(bundle: Path, root: Path, library: str) -> Closure:
         UserError: a name leads to no module, or a package is not declared.
     """
     metadata = read_document(bundle / "configs" / "metadata.json")
-    configs = [read_document(path) for path in config_files(bundle)]
+    configs = [read_document(path) for path in files_with_code(bundle)]
     reached = closure(root, set().union(*(names_in(config, library) for config in configs)))
     declared = {"monai", "torch", "numpy", *metadata.get("required_packages_version", {})}
     for line in undeclared(reached, declared):
@@ -148,7 +148,7 @@ def check_dependencies(bundle: Path, root: Path, library: str) -> Closure:
 
 def _own_files(bundle: Path, project: Path) -> dict[str, bytes]:
     """The bundle's files by their paths, without what runs and servers left in its folder."""
-    paths = [bundle / "LICENSE", bundle / "configs" / "metadata.json", *config_files(bundle)]
+    paths = [bundle / "LICENSE", bundle / "configs" / "metadata.json", *files_with_code(bundle)]
     paths += [bundle / "configs" / "logging.conf", bundle / _WEIGHTS, bundle / "models" / "model.json"]
     paths += [path for path in (bundle / "docs").rglob("*") if not path.name.startswith(".")]
     files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in paths if path.is_file()}

@@ -17,7 +17,7 @@ from monai.utils import BundleProperty, BundlePropertyConfig
 
 from ..errors import UserError
 from .archive import checksum
-from .config_keys import check_keys, config_files, merged, stack_of
+from .config_keys import check_keys, files_with_code, merged, stack_of
 from .large_files import LIMIT, read_large_files
 from .metadata_check import check_metadata, check_version
 from .readme_commands import check_readme
@@ -122,7 +122,7 @@ def _check_code(bundle: Path, library: Path) -> None:
     if not package.is_dir():
         check_dependencies(bundle, library, library.name)
         return
-    for path in [*config_files(bundle), *package.rglob("*.py")]:
+    for path in [*files_with_code(bundle), *package.rglob("*.py")]:
         if f"{library.name}." in path.read_text(encoding="utf-8").replace(f".{library.name}.", ""):
             raise UserError(f"{path}: names the package {library.name}, which a release does not have")
     check_dependencies(bundle, package, package.name)

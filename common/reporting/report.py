@@ -15,6 +15,7 @@ from .case_views import draw_cases, wanted_cases
 from .comparison import Tables, compare_runs, scores_by_case
 from .line_chart import line_chart
 from .method_tables import LEVELS, MAIN_SCORES, SCORES
+from .overview import Overview
 from .page import render_page
 from .palette import class_colour, hex_colour, method_colour, method_dashes
 from .run_folder import Run
@@ -48,6 +49,7 @@ def build_report(
     comparison: Path | None = None,
     against: str | None = None,
     max_bytes: int = 20_000_000,
+    overviews: Sequence[Overview] = (),
 ) -> tuple[str, list[str]]:
     """Make the page.
 
@@ -58,6 +60,7 @@ def build_report(
         comparison: see :func:`~.comparison.compare_runs`.
         against: see :func:`~.comparison.compare_runs`.
         max_bytes: the most bytes of the page; pictures become smaller until it has no more.
+        overviews: tables that stand before everything else.
 
     Returns:
         The HTML text, and a line for each thing that was left out; the page has these lines too.
@@ -72,6 +75,7 @@ def build_report(
     settings, settings_notes = settings_table(runs, epochs=epochs)
     contents: dict[str, Any] = {
         "title": title,
+        "overviews": overviews,
         "runs": [
             {
                 "name": run.name,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..shared_batch import first_draw, gathered, own_share
 from .block_energy import block_saliency
 from .mask_cut import least_energy_labels
 from .mix_plan import MixPlan
@@ -31,7 +32,8 @@ class CoMixUp:
     2 gamma / n^2 a_i for item i if a = A sum_{j' != j} o_j' exceeds tau n^2, and the image is labelled anew by
     expansion moves, each an exact cut. A block shows one item wholly; the authors' code also has halves of two items.
 
-    The draws come from torch's global generator on the CPU, whatever the device; there are no gradients.
+    The draws come from torch's global generator on the CPU, whatever the device; there are no gradients. Processes that
+    share a batch mix all of it together, by the draws of the first.
 
     Args:
         block_num: number n of blocks along an edge.
@@ -77,11 +79,12 @@ class CoMixUp:
             image: ``[B, C, H, W]``.
             saliency: ``[B, 1, H, W]``, at least 0.
         """
-        count = len(image)
-        salient = block_saliency(saliency, self.block_num).double().cpu().numpy()
-        shares = torch.distributions.Dirichlet(torch.full((count,), self.alpha)).sample().double().numpy()
-        start = torch.randint(count, (count, self.block_num, self.block_num)).numpy()
-        labels = torch.from_numpy(self.labels(salient, shares, start)).to(image.device)
+        pooled = gathered(block_saliency(saliency, self.block_num))
+        count = len(pooled)
+        shares = first_draw(torch.distributions.Dirichlet(torch.full((count,), self.alpha)).sample())
+        start = first_draw(torch.randint(count, (count, self.block_num, self.block_num)))
+        chosen = self.labels(pooled.double().cpu().numpy(), shares.double().numpy(), start.numpy())
+        labels = own_share(torch.from_numpy(chosen)).to(image.device)
         shown = F.interpolate(labels[:, None].float(), size=image.shape[-2:], mode="nearest").long()
         return MixPlan(shown, torch.zeros_like(shown, dtype=image.dtype))
 

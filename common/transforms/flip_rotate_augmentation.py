@@ -84,10 +84,9 @@ class FlipRotateAugmentation:
         mirror = torch.ones(2, batch, device=device)
         if self.right_angles:
             quarters = (draw[3] * 4).long() if square else 2 * (draw[3] * 2).long()
-            # taken from a table: the cosine of 90 degrees is not exactly 0
-            cosines = torch.tensor([1.0, 0.0, -1.0, 0.0], device=device)
-            cos = torch.where(turned, cosines[quarters], cos)
-            sin = torch.where(turned, cosines[quarters - 1], sin)
+            # whole numbers, as the cosine of 90 degrees is not exactly 0; no table, which a GPU would have to wait for
+            cos = torch.where(turned, (quarters == 0).float() - (quarters == 2).float(), cos)
+            sin = torch.where(turned, (quarters == 1).float() - (quarters == 3).float(), sin)
             first_axis = draw[4] < 0.5
             mirror[0] -= 2.0 * (turned & first_axis)
             mirror[1] -= 2.0 * (turned & ~first_axis)

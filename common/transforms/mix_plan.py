@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..shared_batch import gathered
+
 __all__ = ["MixPlan", "moved"]
 
 
@@ -13,10 +15,13 @@ __all__ = ["MixPlan", "moved"]
 class MixPlan:
     """How each item of a batch is mixed from two parts, its own and its partner's.
 
-    The same plan mixes images, predictions and, without ever averaging them, labels.
+    The same plan mixes images, predictions and, without ever averaging them, labels. Where several processes share a
+    batch, each has the plan of its own items, and their partners may be any of the whole batch: all processes have to
+    call the same methods.
 
     Args:
-        partner: index of the item that the other part comes from, ``[B]``, or for every pixel ``[B, 1, H, W]``.
+        partner: index of the item that the other part comes from, ``[B]``, or for every pixel ``[B, 1, H, W]``; in the
+            whole batch of all processes, one after the other.
         weight: share of the own part, 0 .. 1, ``[B, 1, H, W]``.
         own_source: flat index of the pixel that moves to each pixel of the own part, -1 where none does,
             ``[B, 1, H, W]``; None where nothing moves.
@@ -39,10 +44,11 @@ class MixPlan:
             values: ``[B, C, H, W]`` of any type.
             fill: value of pixels to which nothing moves.
         """
+        whole = gathered(values)
         if self.partner.ndim == 1:
-            other = values[self.partner]
+            other = whole[self.partner]
         else:
-            other = values.gather(0, self.partner.expand(-1, values.shape[1], -1, -1))
+            other = whole.gather(0, self.partner.expand(-1, values.shape[1], -1, -1))
         return moved(values, self.own_source, fill=fill), moved(other, self.other_source, fill=fill)
 
     def mix(self, values: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from monai.transforms import MixUp
 
 from ..errors import UserError
+from ..shared_batch import first_draw, own_share, world_size
 from .co_mixup import CoMixUp
 from .mix_plan import MixPlan
 from .puzzle_mix import PuzzleMix
@@ -32,6 +33,8 @@ class BatchMixer:
     - ``"none"``: the images as they are.
 
     All draws come from torch's global generator on the CPU: a seed fixed before a step fixes its mix on any device.
+    Processes that share a batch take the draws of the first, and partners from the whole batch: it is mixed as one
+    process would mix it.
 
     Args:
         mixer: one of these names.
@@ -108,20 +111,20 @@ class BatchMixer:
             return self.puzzle(image, saliency)
         if saliency is not None and self.mixer == "comixup":
             return self.comixup(image, saliency)
-        batch, (height, width) = len(image), image.shape[-2:]
+        batch, (height, width) = len(image) * world_size(), image.shape[-2:]
         if self.mixer == "mixup":
             partner, weight = self._mixup(batch)
         elif self.mixer == "cutmix":
-            partner, weight = torch.randperm(batch), self._boxes(batch, height, width)
+            partner, weight = first_draw(torch.randperm(batch)), self._boxes(batch, height, width)
         else:
             partner, weight = torch.arange(batch), torch.ones(batch, 1, 1, 1)
-        weight = weight.expand(-1, -1, height, width)
+        partner, weight = own_share(partner), own_share(weight).expand(-1, -1, height, width)
         return MixPlan(partner.to(image.device), weight.to(image.device, image.dtype))
 
     def _mixup(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Let MONAI's MixUp mix unit vectors, which tells its partners and shares: it mixes on the CPU alone."""
         mixup = MixUp(batch, self.alpha)
-        mixup.set_random_state(seed=int(torch.randint(2**31, ())))
+        mixup.set_random_state(seed=int(first_draw(torch.randint(2**31, ()))))
         unit = torch.eye(batch)
         shares = mixup(unit.view(batch, batch, 1, 1)).view(batch, batch)
         # an item that is its own partner has the share 1, whichever partner it is said to have
@@ -129,8 +132,8 @@ class BatchMixer:
 
     def _boxes(self, batch: int, height: int, width: int) -> torch.Tensor:
         """Draw a box for every item: ``[B, 1, H, W]``, 0 in the box and 1 elsewhere."""
-        share = torch.distributions.Beta(self.alpha, self.alpha).sample((batch, 1, 1, 1))
-        place = torch.rand(2, batch, 1, 1, 1)
+        share = first_draw(torch.distributions.Beta(self.alpha, self.alpha).sample((batch, 1, 1, 1)))
+        place = first_draw(torch.rand(2, batch, 1, 1, 1))
         inside = torch.ones(batch, 1, 1, 1, dtype=torch.bool)
         for axis, size in enumerate((height, width)):
             edge = (size * (1.0 - share).sqrt()).round()

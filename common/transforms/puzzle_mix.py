@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..shared_batch import first_draw, gathered, own_share, world_size
 from .block_energy import block_energy
 from .mask_cut import least_energy_labels
 from .mix_plan import MixPlan
@@ -27,7 +28,8 @@ class PuzzleMix:
     either image then move to where the mask shows it: see :func:`~.patch_transport.patch_sources`.
 
     Images are framed by zeros, evenly on both sides, up to the next size that all grids divide into patches: 212 to
-    256. The draws come from torch's global generator on the CPU, whatever the device; there are no gradients.
+    256. The draws come from torch's global generator on the CPU, whatever the device; there are no gradients. Processes
+    that share a batch take the draws of the first, and partners from the whole batch.
 
     Args:
         alpha: of the beta distribution of lambda.
@@ -95,28 +97,34 @@ class PuzzleMix:
             image: ``[B, C, H, W]``, normalised intensities.
             saliency: ``[B, 1, H, W]``, at least 0.
         """
-        share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
-        blocks = self.block_nums[int(torch.randint(len(self.block_nums), ()))]
-        partner = _pairs(len(image)) if self.symmetric else torch.randperm(len(image))
+        whole = len(image) * world_size()
+        share = float(first_draw(torch.distributions.Beta(self.alpha, self.alpha).sample()))
+        blocks = self.block_nums[int(first_draw(torch.randint(len(self.block_nums), ())))]
+        partner = own_share(first_draw(_pairs(whole) if self.symmetric else torch.randperm(whole)))
         return self.plan(image, saliency, partner.to(image.device), share=share, blocks=blocks)
 
     @torch.no_grad()
     def plan(
         self, image: torch.Tensor, saliency: torch.Tensor, partner: torch.Tensor, *, share: float, blocks: int
     ) -> MixPlan:
-        """Plan the mix for given partners ``[B]``, share lambda of the items, and number of blocks along an edge."""
+        """Plan the mix for given partners ``[B]``, share lambda of the items, and number of blocks along an edge.
+
+        Partners are counted in the whole batch of all processes, see MixPlan.
+        """
         height, width = image.shape[-2:]
         frame = self._frame(height, width)
         image, saliency = F.pad(image, frame), F.pad(saliency, frame)
-        energy = block_energy(image, saliency, partner, share=share, blocks=blocks, **self.energy_options)
-        labels = torch.from_numpy(least_energy_labels(*(part.cpu().numpy() for part in energy))).to(image.device)
-        mask = (1.0 - labels[:, None] / (self.n_labels - 1)).to(image.dtype)
+        whole = (gathered(part) for part in (image, saliency, partner))
+        energy = block_energy(*whole, share=share, blocks=blocks, **self.energy_options)
+        labels = least_energy_labels(*(own_share(part).cpu().numpy() for part in energy))
+        mask = torch.from_numpy(labels).to(image.device)
+        mask = (1.0 - mask[:, None] / (self.n_labels - 1)).to(image.dtype)
         weight = F.pad(F.interpolate(mask, size=image.shape[-2:], mode="nearest"), [-side for side in frame])
         if not self.transport:
             return MixPlan(partner, weight)
         patches = F.avg_pool2d(saliency, self.t_size)
         patches = patches / patches.sum(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(patches.dtype).tiny)
-        patches = torch.cat([patches, patches[partner]])
+        patches = torch.cat([patches, gathered(patches)[partner]])
         shown = F.interpolate(torch.cat([mask, 1.0 - mask]), size=patches.shape[-2:], mode="nearest") > 0
         sources = patch_sources(patches[:, 0].cpu().numpy(), shown[:, 0].cpu().numpy(), eps=self.t_eps)
         pixels = _pixel_sources(torch.from_numpy(sources).to(image.device), self.t_size, frame, height, width)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from ..shared_batch import first_draw, own_share, world_size
 
 __all__ = ["RandomOcclusion"]
 
@@ -17,7 +18,7 @@ class RandomOcclusion:
 
     Each item has a square of its own, with its centre anywhere in the image and clipped by its borders. The image is
     0 there; labels become ``ignore_index``, as the equation's zeroed one-hot labels mean. The draws come from torch's
-    global generator on the CPU, whatever the device.
+    global generator on the CPU, whatever the device, and of several processes from that of the first.
 
     Args:
         ignore_index: label value of pixels that are not annotated.
@@ -60,8 +61,8 @@ class RandomOcclusion:
         return image.masked_fill(hidden, 0.0), occluded
 
     def hidden_pixels(self, batch: int, height: int, width: int) -> torch.Tensor:
-        """Draw the squares: boolean ``[B, 1, H, W]`` on the CPU."""
-        centre_row, centre_column, turn = torch.rand(3, batch, 1, 1, 1)
+        """Draw the squares of this process's items: boolean ``[B, 1, H, W]`` on the CPU."""
+        centre_row, centre_column, turn = own_share(first_draw(torch.rand(3, batch * world_size(), 1, 1, 1)), dim=1)
         # pixels at half numbers: an upright square takes exactly `size` of each axis
         down = (torch.arange(height) + 0.5).view(-1, 1) - centre_row * height
         right = torch.arange(width) + 0.5 - centre_column * width

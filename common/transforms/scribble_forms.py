@@ -49,8 +49,10 @@ def _walk(
     return (random_walk_scribble(mask, num_classes, rng, moves=moves, **({} if steps is None else {"steps": steps})),)
 
 
-def _strokes(mask: np.ndarray, num_classes: int, rng: np.random.Generator, *, width: int = 1) -> tuple[np.ndarray, ...]:
-    return (stroke_scribble(mask, num_classes, rng, width=width),)
+def _strokes(
+    mask: np.ndarray, num_classes: int, rng: np.random.Generator, *, width: int = 1, length: float = 1.0
+) -> tuple[np.ndarray, ...]:
+    return (stroke_scribble(mask, num_classes, rng, width=width, length=length),)
 
 
 def _coarse(
@@ -69,7 +71,7 @@ def _coarse(
 FORMS: Mapping[str, _Form] = {
     **{form: _skeleton(form) for form in SKELETONS},
     "walk": _Form(_walk, ("moves", "steps")),
-    "strokes": _Form(_strokes, ("width",)),
+    "strokes": _Form(_strokes, ("width", "length")),
     "coarse": _Form(_coarse, ("ratio",), maps=("coarse", "not")),
 }
 """The forms by name.

@@ -44,7 +44,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def terms(trainer: Any) -> set[str]:
-    return {name.removeprefix("train_") for name in trainer.state.metrics} - {"loss"}
+    return {name.removeprefix("train_") for name in trainer.state.metrics} - {"loss", "learning_rate"}
 
 
 def without_gradient(trainer: Any) -> list[str]:
@@ -80,7 +80,7 @@ def test_every_form_trains(phantom_dir, cache, tmp_path, options, expected):
     assert any(name.startswith("attention.") for name in state) == options.get("self_attention", True)
     assert any(name.startswith("similarity.") for name in state) == options.get("self_attention", True)
     assert all(torch.isfinite(value).all() for value in state.values())
-    output = trainer.state.output
+    (output,) = trainer.state.output
     logits = output["pred"] if isinstance(output["pred"], torch.Tensor) else output["pred"][0]
     assert logits.dtype == (torch.bfloat16 if options.get("amp") else torch.float32)
     assert output["loss"].dtype == torch.float32
@@ -125,7 +125,8 @@ def test_published_settings(phantom_dir, tmp_path):
 
 def test_images_reach_the_crf_between_0_and_1_as_the_network_saw_them(phantom_dir, tmp_path):
     trainer = train(phantom_dir, tmp_path)
-    image, target = trainer.state.output["image"], trainer.state.output["label"]
+    (output,) = trainer.state.output
+    image, target = output["image"], output["label"]
     assert target["image"] is image
     assert 0.0 <= float(image.min()) < 0.05
     assert 0.5 < float(image.max()) <= 1.0
@@ -134,7 +135,7 @@ def test_images_reach_the_crf_between_0_and_1_as_the_network_saw_them(phantom_di
 
 def test_code_preset_takes_dense_masks_for_single_class_slices_alone(phantom_dir, tmp_path):
     trainer = train(phantom_dir, tmp_path, preset="code")
-    target = trainer.state.output["label"]
+    target = trainer.state.output[0]["label"]
     assert set(target["dense"].unique().tolist()) <= {0, 1, 2, 3}
     assert target["dense"].shape == target["label"].shape
     assert (target["label"] == 4).float().mean() > 0.5  # the scribbles are what it learns from
@@ -184,7 +185,7 @@ def test_two_classes_and_three_channels(phantom_dir, tmp_path):
     (tmp_path / "datalist.json").write_text(json.dumps(content))
     trainer = train(tmp_path, tmp_path / "run", num_classes=2, in_channels=3, val_interval=1)
     assert terms(trainer) == {"l_seg", "l_mcrf"} | SIMILARITY
-    assert trainer.state.output["image"].shape[1] == 3
+    assert trainer.state.output[0]["image"].shape[1] == 3
     state = torch.load(tmp_path / "run" / "model_best.pt", weights_only=True)
     assert state["decoder.output.weight"].shape[0] == 2
 

@@ -109,7 +109,7 @@ def workflow(name: str, folder: Path, *configs: str, **options: Any):
 
 def train(name: str, data: Path, folder: Path, **options: Any):
     """Two steps, without a warm start."""
-    options = {"dataset_dir": str(data), "max_epochs": 1, "warm_start": 0.0, **options}
+    options = {"dataset_dir": str(data), "max_epochs": 1, "schedule_epochs": 2, "warm_start": 0.0, **options}
     return workflow(name, folder, "train", **options, **{"train#trainer#epoch_length": 2}).trainer
 
 

@@ -53,7 +53,7 @@ def started(config: str, preset: str, **options: Any):
 
 def terms_of(trainer: Any) -> dict[str, float]:
     metrics = {name.removeprefix("train_"): value for name, value in trainer.state.metrics.items()}
-    return {name: metrics[name] for name in metrics if name != "loss"}
+    return {name: metrics[name] for name in metrics if name not in ("loss", "learning_rate")}
 
 
 @pytest.fixture(scope="module")

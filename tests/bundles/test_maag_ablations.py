@@ -56,7 +56,7 @@ def train(phantom_dir: Path, output: Path, **options):
 )
 def test_every_form_trains(phantom_dir, tmp_path, options, classifiers, adversarial):
     trainer = train(phantom_dir, tmp_path, **options)
-    terms = {name.removeprefix("train_") for name in trainer.state.metrics} - {"loss", "l_sup"}
+    terms = {name.removeprefix("train_") for name in trainer.state.metrics} - {"loss", "l_sup", "learning_rate"}
     assert terms == (ADVERSARIAL if adversarial else set())
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert any("classifier" in name for name in state) == classifiers

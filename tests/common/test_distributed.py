@@ -5,7 +5,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from common.distributed import distributed, placed
+from common.distributed import check_sync_batch_norm, distributed, first_to_fail, join_process_group, placed
+from common.errors import UserError
 
 
 def network() -> nn.Module:
@@ -47,6 +48,70 @@ def test_distributed_wraps_the_placed_network(compile, tmp_path):
         assert wrapped.module is plain
         assert list(wrapped.module.state_dict()) == list(network().state_dict())
         assert (plain._compiled_call_impl is not None) == compile
-        assert not wrapped.broadcast_buffers
+        assert not wrapped.forward_sync_buffers
     finally:
         dist.destroy_process_group()
+
+
+def test_synchronised_batch_normalisation_is_refused_on_a_cpu(tmp_path):
+    check_sync_batch_norm(False, "cpu")
+    check_sync_batch_norm(True, torch.device("cuda", 1))
+    for device in ("cpu", torch.device("cpu")):
+        with pytest.raises(
+            UserError, match=r"^--sync_batch_norm: works on GPUs alone, and the device is cpu; leave it out$"
+        ):
+            check_sync_batch_norm(True, device)
+    with pytest.raises(UserError, match="--sync_batch_norm"):
+        distributed(network(), torch.device("cpu"), sync_batch_norm=True)
+
+
+def test_weights_with_synchronised_batch_normalisation_fit_a_plain_network():
+    plain, converted = network(), nn.SyncBatchNorm.convert_sync_batchnorm(network())
+    assert isinstance(converted[1], nn.SyncBatchNorm)
+    converted[1].running_mean.fill_(3.0)
+    assert list(converted.state_dict()) == list(plain.state_dict())
+    plain.load_state_dict(converted.state_dict())
+    image = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(plain.eval()(image), converted.eval()(image))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("sync_batch_norm", [False, True])
+def test_one_process_on_a_gpu(sync_batch_norm, tmp_path):
+    device = torch.device("cuda", 0)
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        wrapped = distributed(network(), device, sync_batch_norm=sync_batch_norm)
+        assert isinstance(wrapped.module[1], nn.SyncBatchNorm) == sync_batch_norm
+        plain = network().to(device)
+        image = torch.rand(2, 1, 8, 8, device=device)
+        for one in (wrapped, plain):
+            one(image).square().sum().backward()
+        for one, other in zip(wrapped.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+        plain.load_state_dict(wrapped.module.state_dict())
+    finally:
+        dist.destroy_process_group()
+
+
+def test_only_torchrun_starts_several_processes(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match="start with torchrun, or leave that file out"):
+        join_process_group()
+
+
+def test_the_first_process_to_fail_is_told_apart(monkeypatch):
+    assert first_to_fail()
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
+    for name, value in {**place, "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(name, value)
+    answers = []
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        answers.append(first_to_fail())
+    assert answers == [True, False]
+    # a launcher that is gone answers nobody: then every process speaks
+    monkeypatch.setenv("WORLD_SIZE", "none")
+    assert first_to_fail()

@@ -62,7 +62,9 @@ def test_a_release_holds_what_it_needs_and_names_nothing_else(packed, bundle):
         assert {name.partition("/")[0] for name in archive.namelist()} == {bundle}
     files = contents(packed / f"{bundle}_v0.1.0.zip")
     needed = ["LICENSE", f"{package}/LICENSE", "configs/logging.conf", "docs/data_license.txt", "models/model.json"]
-    assert set(needed) <= set(files)
+    assert {*needed, "configs/tracking.json"} <= set(files)
+    assert f"{package}.handlers.run_record.RunRecord" in files["configs/tracking.json"]
+    assert f"{package}/handlers/run_record.py" in files
     for name, text in files.items():
         assert not re.search(r"(?<![\w.])common\.(?=\w)", text), name
         assert not re.search(r"[\"'$]import common|from common", text), name
@@ -244,6 +246,26 @@ loggers = {name.partition(".")[0] for name in logging.root.manager.loggerDict}
 assert packages <= loggers and "common" not in loggers, loggers
 print("apart")
 """
+
+
+def test_a_release_runs_from_anywhere_without_a_search_path(packed, tmp_path):
+    root = unpack(packed / f"{SMALLEST}_v0.1.0.zip", tmp_path)
+    missing = tmp_path / "images"
+    words = ["--config_file", str(root / "configs" / "inference.json"), "--dataset_dir", str(missing)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    result = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", *words],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"error: {missing}: no such file or folder")
 
 
 def test_all_releases_live_in_one_process_and_keep_to_their_own_classes(packed, tmp_path):

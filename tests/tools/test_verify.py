@@ -106,7 +106,7 @@ def test_metadata_are_compared_with_the_specification(key, value):
             check_metadata({name: item for name, item in metadata.items() if name != key}, "metadata.json")
 
 
-@pytest.mark.slow
+@pytest.mark.ecosystem
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_every_bundle_and_its_release_pass(bundle, tmp_path, capsys):
     path = packed(bundle, tmp_path)
@@ -142,7 +142,7 @@ def run(python: Path, cwd: Path, *words: str, python_path: str = "") -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.ecosystem
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_an_unpacked_release_works_where_the_library_is_not(bundle, foreign_python, phantom_dir, tmp_path):
     root = unpack(packed(bundle, tmp_path), tmp_path)

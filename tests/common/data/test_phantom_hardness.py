@@ -89,6 +89,7 @@ def test_brightness_alone_does_not_tell_the_classes(phantom_dir: Path):
     assert np.max(scores) < 0.6
 
 
+@pytest.mark.slow
 def test_scribbles_alone_fall_short_of_dense_masks(tmp_path: Path):
     datalist = make_phantom(tmp_path / "phantom", num_patients=24, seed=0)
     training = load_datalist(datalist, "training")

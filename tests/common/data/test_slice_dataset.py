@@ -149,3 +149,20 @@ def test_cycling_ranks_share_out_one_global_stream():
     whole = CyclingBatches(dataset, 4, seed=6).batch(3)["case"]
     halves = [CyclingBatches(dataset, 2, seed=6, rank=rank, world_size=2).batch(3)["case"] for rank in (0, 1)]
     assert halves[0] + halves[1] == whole
+
+
+def test_slices_are_kept_and_gathered_on_the_device_that_is_named() -> None:
+    # "meta" has shapes and no values, and stands for a GPU where there is none
+    dataset = SliceDataset(
+        [{"image": None, "case": "a"}], lambda item: {"image": torch.ones(1, 4, 5, 3)}, keys=("image",)
+    )
+    assert dataset.slices["image"].device.type == "cpu"
+    dataset = SliceDataset(
+        [{"image": None, "case": "a"}], lambda item: {"image": torch.ones(1, 4, 5, 3)}, keys=("image",), device="meta"
+    )
+    assert dataset.slices["image"].device.type == "meta"
+    batch = dataset.__getitems__([2, 0])
+    assert (batch["image"].device.type, tuple(batch["image"].shape)) == ("meta", (2, 1, 4, 5))
+    assert batch["case"] == ["a, slice 2", "a, slice 0"]
+    with pytest.raises(UserError, match="--num_workers 2: needs the slices in memory; set it to 0, or data_device to"):
+        slice_loader(dataset, batch_size=1, num_workers=2)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from common.data import datalist as datalist_module
-from common.data import supervision
-from common.data.datalist import load_datalist
+from common.data.datalist import load_datalist, validation_items
 from common.data.supervision import keep_share, mask_items, training_items, unlabelled_items
 from common.errors import UserError
 
@@ -137,18 +136,25 @@ def test_phantom_data_are_never_mixed_with_given_data(tmp_path: Path, monkeypatc
         dataset_dir.mkdir(exist_ok=True)
         (dataset_dir / "p.nii.gz").touch()
         items = [{"image": "p.nii.gz", "label": "p.nii.gz", "case": "p", "patient": "p"}]
-        put(dataset_dir / "datalist.json", training=items, unpaired_masks=[{"label": "p.nii.gz"}])
+        others = {"unpaired_masks": [{"label": "p.nii.gz"}], "validation": items}
+        put(dataset_dir / "datalist.json", training=items, **others)
 
-    for module in (datalist_module, supervision):
-        monkeypatch.setattr(module, "default_phantom_dir", lambda: folder)
+    monkeypatch.setattr(datalist_module, "default_phantom_dir", lambda: folder)
     monkeypatch.setattr(datalist_module, "ensure_phantom", ensure)
     given = [{"image": "/elsewhere/x.nii.gz", "label": "/elsewhere/x_s.nii.gz"}]
     assert mask_items(given, folder / "datalist.json") == []
     assert unlabelled_items(given, folder / "datalist.json") == [{"image": "/elsewhere/x.nii.gz"}]
+    assert validation_items(folder / "datalist.json", given) == []
     assert not folder.exists()
     own = training_items(folder / "datalist.json")
     assert len(mask_items(own, folder / "datalist.json")) == 1
     assert mask_items(given, folder / "datalist.json") == []
+    assert len(validation_items(folder / "datalist.json", own)) == 1
+    assert validation_items(folder / "datalist.json", given) == []
+    # of a datalist that somebody named the held-out cases serve any training
+    (tmp_path / "named").mkdir()
+    ensure(tmp_path / "named")
+    assert len(validation_items(tmp_path / "named" / "datalist.json", given)) == 1
 
 
 def test_shares_of_any_items() -> None:

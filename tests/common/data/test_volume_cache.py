@@ -163,3 +163,18 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file/cache: cannot write there"):
         CachedTransform(pipeline(), str(tmp_path / "file" / "cache"))
+
+
+def test_of_several_processes_the_first_writes(
+    item: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.data.volume_cache.process_rank", lambda: 1)
+    other = CachedTransform(pipeline(), str(tmp_path / "cache"))
+    prepared = other(item)["image"]
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr("common.data.volume_cache.process_rank", lambda: 0)
+    CachedTransform(pipeline(), str(tmp_path / "cache"))(item)
+    assert Counting.calls == 2
+    monkeypatch.setattr("common.data.volume_cache.process_rank", lambda: 1)
+    assert torch.equal(other(item)["image"], prepared)
+    assert Counting.calls == 2

@@ -171,6 +171,13 @@ def test_without_adversary_the_supervised_loss_alone(missing, caplog):
     torch.testing.assert_close(output["loss"].detach(), output["terms"]["l_sup"])
 
 
+def test_without_masks_every_weight_has_a_gradient():
+    """DDP waits for it, of heads that nobody judges as well."""
+    engine = trainer(masks=0)
+    one_iteration(engine)
+    assert [name for name, weight in engine.network.named_parameters() if weight.grad is None] == []
+
+
 def test_without_unlabelled_images_the_scribble_step_alone():
     assert set(one_iteration(trainer(unlabelled=0))["terms"]) == {"l_sup", "v_sigma_scribble", "a0"}
 

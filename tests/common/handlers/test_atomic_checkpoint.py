@@ -188,3 +188,10 @@ def test_load_weights_errors(tmp_path):
     torch.save({"weight": torch.full((1, 2), 7.0), "bias": torch.zeros(1)}, tmp_path / "good.pt")
     load_weights(network, tmp_path / "good.pt")
     assert network.weight.tolist() == [[7.0, 7.0]]
+
+
+def test_resuming_needs_a_folder_that_all_processes_see(tmp_path, monkeypatch):
+    Run(tmp_path).train(1)
+    monkeypatch.setattr("common.handlers.atomic_checkpoint.of_all_processes", lambda seen: [seen, False])
+    with pytest.raises(UserError, match=r"checkpoint\.pt: process 0 sees it, process 1 does not.*all machines share"):
+        Run(tmp_path, resume=True).train(2)

@@ -66,6 +66,21 @@ def test_guard_fires_before_a_checkpoint():
     assert saved == []
 
 
+def test_guard_stops_for_another_process(monkeypatch):
+    """Its own losses are finite, but the weights are everybody's."""
+
+    def of_both(value, operation):
+        value.fill_(1.0)
+
+    monkeypatch.setattr("common.handlers.non_finite_guard.world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", of_both)
+    monkeypatch.setattr("common.handlers.non_finite_guard.of_all_processes", lambda own: [own, ["of the other"]])
+    engine = engine_of([1.0, 2.0])
+    NonFiniteGuard().attach(engine)
+    with pytest.raises(UserError, match=r"^of the other$"):
+        engine.run(BATCHES)
+
+
 def test_guard_lets_finite_losses_pass():
     engine = engine_of([1.0, 2.0])
     NonFiniteGuard().attach(engine)

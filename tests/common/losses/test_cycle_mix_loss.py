@@ -245,7 +245,7 @@ results = []
 for reduction in ("mean", "sum"):
     heads = [logits[part].clone().requires_grad_() for logits in case["heads"]]
     target = {key: case[key][part] for key in ("label", "label_a", "label_b", "weight", "visible")}
-    target["plan"] = MixPlan(torch.tensor([1, 0]), target["weight"])
+    target["plan"] = MixPlan(case["partner"][part], target["weight"])
     loss = CycleMixLoss(3, reduction=reduction)
     loss(heads, target).backward()
     results.append({"terms": loss.terms, "gradients": [logits.grad for logits in heads]})
@@ -258,10 +258,10 @@ dist.destroy_process_group()
 def test_two_processes_give_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     heads = [torch.randn(4, 3, 6, 6, requires_grad=True) for _ in range(2)]
-    label, partner = torch.randint(0, 4, (4, 1, 6, 6)), torch.tensor([1, 0, 3, 2])
+    label, partner = torch.randint(0, 4, (4, 1, 6, 6)), torch.tensor([2, 0, 3, 1])
     target: dict[str, Any] = {"label": label, "label_a": label, "label_b": label[partner]}
     target |= {"weight": torch.rand(4, 1, 6, 6), "visible": (torch.rand(4, 1, 6, 6) < 0.8).float()}
-    torch.save({"heads": [logits.detach() for logits in heads], **target}, tmp_path / "case.pt")
+    torch.save({"heads": [logits.detach() for logits in heads], "partner": partner, **target}, tmp_path / "case.pt")
     target["plan"] = MixPlan(partner, target["weight"])
     processes = [
         subprocess.Popen([sys.executable, "-c", ON_TWO_PROCESSES, str(tmp_path), str(rank)]) for rank in range(2)

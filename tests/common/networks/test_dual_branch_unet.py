@@ -9,7 +9,7 @@ from torch import nn
 from common.networks.dual_branch_unet import DualBranchUNet
 from common.networks.unet import UNet
 
-SMALL: dict[str, Any] = {"channels": (2, 4, 6), "dropout": (0.0, 0.0, 0.0)}
+SMALL: dict[str, Any] = {"channels": (2, 4, 6), "encoder_dropout": (0.0, 0.0, 0.0)}
 
 
 def parameters(network: nn.Module) -> int:
@@ -36,7 +36,7 @@ def test_train_mode_returns_two_heads_and_eval_mode_one(image: torch.Tensor) -> 
 
 def test_parameter_count_worked_out_by_hand() -> None:
     # the plain network of channels (2, 4) has 66 + 240 in the encoder and 154 + 38 in the decoder (test_unet.py)
-    assert parameters(DualBranchUNet(1, 2, channels=(2, 4), dropout=(0.0, 0.0))) == 306 + 2 * 192
+    assert parameters(DualBranchUNet(1, 2, channels=(2, 4), encoder_dropout=(0.0, 0.0))) == 306 + 2 * 192
     # the papers' size: 1 180 464 in the encoder, 763 280 + 580 in each decoder
     assert parameters(DualBranchUNet(1, 4)) == 1_180_464 + 2 * 763_860
 
@@ -81,7 +81,7 @@ def test_main_head_leaves_the_auxiliary_decoder_alone(image: torch.Tensor) -> No
 
 
 def test_whole_channels_of_every_level_are_dropped_for_the_auxiliary_decoder_alone() -> None:
-    network = DualBranchUNet(1, 3, channels=(16, 32, 64), dropout=(0.0, 0.0, 0.0)).train()
+    network = DualBranchUNet(1, 3, channels=(16, 32, 64), encoder_dropout=(0.0, 0.0, 0.0)).train()
     seen: dict[str, list[torch.Tensor]] = {}
     network.encoder.register_forward_hook(lambda _, __, output: seen.update(encoder=[x.detach() for x in output]))
     network.decoder.register_forward_hook(lambda _, inputs, __: seen.update(main=inputs[0]))

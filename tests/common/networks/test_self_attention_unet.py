@@ -7,7 +7,7 @@ from common.losses.atten_scribble import AttenScribbleLoss
 from common.networks.self_attention_unet import SelfAttentionUNet, SimilarityHead
 from common.networks.unet import UNet
 
-SMALL = {"channels": (2, 4, 6, 8, 10), "dropout": (0.0, 0.0, 0.0, 0.0, 0.5)}
+SMALL = {"channels": (2, 4, 6, 8, 10), "encoder_dropout": (0.0, 0.0, 0.0, 0.0, 0.5)}
 
 
 def parameters(module: torch.nn.Module) -> int:

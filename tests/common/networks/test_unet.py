@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from common.networks.unet import UNet, UNetDecoder, UNetEncoder, UpBlock
 
-SMALL: dict[str, Any] = {"channels": (2, 4, 6), "dropout": (0.0, 0.1, 0.2)}
+SMALL: dict[str, Any] = {"channels": (2, 4, 6), "encoder_dropout": (0.0, 0.1, 0.2)}
 
 
 def parameters(network: nn.Module) -> int:
@@ -40,7 +40,7 @@ def test_encoder_gives_five_maps_and_the_decoder_the_inputs_size() -> None:
 
 
 def test_each_block_takes_the_map_of_the_one_before() -> None:
-    encoder = UNetEncoder(1, **SMALL).eval()
+    encoder = UNetEncoder(1, channels=(2, 4, 6), dropout=(0.0, 0.1, 0.2)).eval()
     x = torch.randn(1, 1, 9, 12)
     for block, expected in zip(encoder.blocks, encoder(x), strict=True):
         x = block(x)
@@ -52,7 +52,7 @@ def test_parameter_count_worked_out_by_hand() -> None:
     # encoder  1->2: 18+2+4, 2->2: 36+2+4; 2->4: 72+4+8, 4->4: 144+4+8                 = 66 + 240
     # decoder  up 4->2 (2 x 2): 32+2, conv 4->2: 72+2+4, conv 2->2: 36+2+4             = 154
     # output   3 x 3, 2->2: 36+2                                                       = 38
-    assert parameters(UNet(1, 2, channels=(2, 4), dropout=(0.0, 0.0))) == 66 + 240 + 154 + 38
+    assert parameters(UNet(1, 2, channels=(2, 4), encoder_dropout=(0.0, 0.0))) == 66 + 240 + 154 + 38
 
 
 def test_parameter_count_of_the_benchmarks_network() -> None:
@@ -71,7 +71,7 @@ def test_parameter_count_of_the_benchmarks_network() -> None:
 
 
 def test_forward_equals_the_layers_written_out() -> None:
-    network = shuffled_statistics(UNet(1, 2, channels=(2, 4), dropout=(0.1, 0.2))).eval()
+    network = shuffled_statistics(UNet(1, 2, channels=(2, 4), encoder_dropout=(0.1, 0.2))).eval()
     weights = network.state_dict()
     x = torch.randn(2, 1, 4, 6)
 
@@ -142,9 +142,9 @@ def test_every_parameter_learns() -> None:
     [
         ({"out_channels": 1}, "out_channels .* got 1"),
         ({"channels": (4,)}, r"channels .* got \[4\]"),
-        ({"channels": (4, 0), "dropout": (0.0, 0.0)}, r"channels .* got \[4, 0\]"),
+        ({"channels": (4, 0), "encoder_dropout": (0.0, 0.0)}, r"channels .* got \[4, 0\]"),
         ({"channels": (4, 8)}, r"dropout needs .* 2 levels"),
-        ({"channels": (4, 8), "dropout": (0.0, 1.0)}, r"dropout must lie .* \[0.0, 1.0\]"),
+        ({"channels": (4, 8), "encoder_dropout": (0.0, 1.0)}, r"dropout must lie .* \[0.0, 1.0\]"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.packing.config_keys import check_keys, config_files, dead_keys, stack_of
+from common.packing.config_keys import check_keys, config_files, dead_keys, files_with_code, stack_of, tracking_file
 from common.packing.readme_commands import check_readme, options_of_programs
 from common.packing.strict_json import parse_document, read_document
 
@@ -77,6 +77,19 @@ def test_what_monai_asks_for_is_alive(bundle):
 def test_what_servers_leave_is_no_configuration(bundle):
     write(bundle, "monailabel_train", {"x": 1})
     assert [path.name for path in config_files(bundle)] == ["train.json"]
+
+
+def test_settings_of_tracking_are_no_configuration_but_name_code(bundle):
+    assert tracking_file(bundle) is None
+    path = write(bundle, "tracking", {"handlers_id": {}, "configs": {"interval": 3}})
+    assert [file.name for file in config_files(bundle)] == ["train.json"]
+    assert tracking_file(bundle) == path
+    assert [file.name for file in files_with_code(bundle)] == ["train.json", "tracking.json"]
+    readme(bundle, f"```bash\n{RUN} --tracking configs/tracking.json --run_name a --interval 4\n```")
+    check_readme(bundle, {})
+    readme(bundle, f"```bash\n{RUN} --interval 4\n```")
+    with pytest.raises(UserError, match=r"names --interval, which train\.json does not have"):
+        check_readme(bundle, {})
 
 
 def readme(bundle: Path, text: str) -> None:

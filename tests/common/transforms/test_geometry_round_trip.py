@@ -28,7 +28,12 @@ INFERENCE: dict[str, Any] = {
         "transforms": [
             {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True, "image_only": True},
             {"_target_": ORIENT, "keys": "image", "pixdim": "@pixdim"},
-            {"_target_": "Spacingd", "keys": "image", "pixdim": "$[*@pixdim, -1]", "mode": "bilinear"},
+            {
+                "_target_": "common.transforms.spacing.SpacingOfKeysd",
+                "keys": "image",
+                "pixdim": "$[*@pixdim, -1]",
+                "mode": "bilinear",
+            },
         ],
     },
     "postprocessing": {
@@ -40,8 +45,8 @@ INFERENCE: dict[str, Any] = {
                 "transform": "@preprocessing",
                 "orig_keys": "image",
                 "nearest_interp": False,
+                "post_func": {"_target_": "AsDiscrete", "argmax": True},
             },
-            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
             {
                 "_target_": "common.transforms.save_segmentation.SaveSegmentationd",
                 "keys": "pred",
@@ -61,7 +66,7 @@ TRAINING: dict[str, Any] = {
             {"_target_": "LoadImaged", "keys": ["image", "label"], "ensure_channel_first": True, "image_only": True},
             {"_target_": ORIENT, "keys": ["image", "label"], "pixdim": "@pixdim"},
             {
-                "_target_": "Spacingd",
+                "_target_": "common.transforms.spacing.SpacingOfKeysd",
                 "keys": ["image", "label"],
                 "pixdim": "$[*@pixdim, -1]",
                 "mode": ["bilinear", "nearest"],
@@ -105,8 +110,10 @@ def run(folder: Path, batch_size: int = 1, num_workers: int = 0, argmax_first: b
     """Send every image of ``folder/in`` through the inference pipeline with a network that reads the class off it."""
     config = copy.deepcopy(INFERENCE) | {"dataset_dir": str(folder / "in"), "output_dir": str(folder / "out")}
     if argmax_first:
-        invert, discrete, save = config["postprocessing"]["transforms"]
-        config["postprocessing"]["transforms"] = [discrete, invert | {"nearest_interp": True}, save]
+        invert, save = config["postprocessing"]["transforms"]
+        discrete = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
+        invert |= {"nearest_interp": True, "post_func": None}
+        config["postprocessing"]["transforms"] = [discrete, invert, save]
     parser = ConfigParser(config)
     preprocessing = parser.get_parsed_content("preprocessing")
     postprocessing = parser.get_parsed_content("postprocessing")

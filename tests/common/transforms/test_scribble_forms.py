@@ -38,7 +38,7 @@ def test_the_forms_and_their_options() -> None:
     assert set(FORMS) == {"skeleton", "thick", "hull", "walk", "strokes", "coarse"}
     assert {form: FORMS[form].options for form in FORMS if FORMS[form].options} == {
         "walk": ("moves", "steps"),
-        "strokes": ("width",),
+        "strokes": ("width", "length"),
         "coarse": ("ratio",),
     }
 

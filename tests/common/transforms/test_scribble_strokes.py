@@ -136,3 +136,21 @@ def test_masks_that_do_not_fit() -> None:
         stroke_scribble(np.zeros(4, np.uint8), 2, np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"0\.\.1, got 0\.\.2"):
         stroke_scribble(np.diag([0, 2]), 2, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("length", [0.5, 0.25])
+def test_the_length_shortens_all_strokes(length: float) -> None:
+    mask = disc(26)
+    for seed in range(4):
+        whole = stroke_scribble(mask, 2, np.random.default_rng(seed))
+        short = stroke_scribble(mask, 2, np.random.default_rng(seed), length=length)
+        np.testing.assert_array_equal(short[short != 2], mask[short != 2])
+        for index in (0, 1):
+            # the draws differ, and so do the lengths, by up to a half of their mean
+            assert 0.3 * length < (short == index).sum() / (whole == index).sum() < 2.0 * length
+
+
+@pytest.mark.parametrize("length", [0, -1, 1.5, True, "2", None])
+def test_lengths_out_of_range(length: Any) -> None:
+    with pytest.raises(UserError, match=f"^length is {re.escape(repr(length))}; give a number over 0 and up to 1$"):
+        stroke_scribble(disc(), 2, np.random.default_rng(0), length=length)

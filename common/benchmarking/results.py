@@ -1,0 +1,97 @@
+"""The short record of a finished run, small enough to be committed, from which tables are made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..files import atomic_file, read_text
+from ..reporting.training_curves import read_curves, thinned
+from .run_state import RunState
+from .suite import Row
+
+__all__ = ["RESULT", "collect_results", "load_results", "read_result", "write_result"]
+
+RESULT = "result.json"
+_ABOUT = ("suite", "setting", "method", "seed", "definition")
+_KEYS = {*_ABOUT, "scores", "seconds", "iterations", "hardware"}
+_POINTS = 40
+_VALIDATION, _LOSS = "val_mean_dice", "train_loss"
+
+
+def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any]) -> None:
+    """Write the record of a run: what it was, its scores by choice of the checkpoint, its length and its curves.
+
+    No path and no picture is in it; of the data, only names of cases.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    curves = read_curves(state.folder)
+    kept = {name: thinned(curves[name], _POINTS) for name in (_LOSS, _VALIDATION) if name in curves}
+    content = {
+        **state.about,
+        "title": row.title,
+        "supervision": row.supervision,
+        "iterations": state.notes["iterations"],
+        "epochs": state.notes["epochs"],
+        "seconds": state.seconds,
+        "hardware": state.notes["hardware"],
+        "scores": dict(scores),
+        "curves": {name: [[step, round(value, 5)] for step, value in curve] for name, curve in kept.items()},
+    }
+    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
+    with atomic_file(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a record.
+
+    Raises:
+        UserError: the file is none.
+    """
+    try:
+        content = json.loads(read_text(path))
+        missing = _KEYS - set(content)
+        if missing or "last" not in content["scores"]:
+            raise ValueError(f"without {', '.join(sorted(missing)) or 'scores of the last iterate'}")
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: is no result of a benchmark ({error}); remove it, or make it again") from error
+    return content
+
+
+def collect_results(output: Path, folder: Path) -> list[Path]:
+    """Copy the records of all finished runs to the folder that the tables are made from.
+
+    Args:
+        output: folder of the runs.
+        folder: folder of the records: ``<suite>/<method>_<setting>_seed<k>.json``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    written = []
+    for path in sorted(output.glob(f"*/*/*/*/{RESULT}")):
+        result = read_result(path)
+        target = folder / result["suite"] / f"{result['method']}_{result['setting']}_seed{result['seed']}.json"
+        with atomic_file(target) as temporary:
+            shutil.copyfile(path, temporary)
+        written.append(target)
+    return written
+
+
+def load_results(folder: Path) -> list[dict[str, Any]]:
+    """Read all records of a folder, sorted by their names.
+
+    Raises:
+        UserError: one is damaged.
+    """
+    return [read_result(path) for path in sorted(folder.glob("*/*.json"))]

@@ -1,0 +1,82 @@
+"""The configuration of one run of a benchmark: a bundle's training with everything decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from ..bundle import apply_preset, check_overrides
+from ..errors import UserError
+from ..files import atomic_file
+
+__all__ = ["bundle_configs", "resolved_config", "write_config"]
+
+VALIDATIONS = 4
+"""Validations of a training, for its curve; each of them costs time."""
+
+
+def bundle_configs(bundle: str) -> Path:
+    """The folder of a bundle's configurations, by its name or, for one elsewhere, its folder.
+
+    Raises:
+        UserError: there is no such bundle.
+    """
+    project = Path(__file__).resolve().parents[2]
+    for folder in (project / "bundles" / bundle, Path(bundle).expanduser()):
+        if (folder / "configs" / "train.json").is_file():
+            return folder.resolve() / "configs"
+    raise UserError(f"{bundle}: no such bundle; a row of a suite names one of {project / 'bundles'}")
+
+
+def resolved_config(
+    bundle: str, overlays: Sequence[str], keys: Mapping[str, Any], *, steps: int, seed: int
+) -> dict[str, Any]:
+    """Merge a bundle's training with overlays and keys, so that what is run stands in one file.
+
+    Presets are applied and done with. The number of epochs becomes an expression that gives the steps wanted, rounded
+    up to whole epochs, whatever the batches of an epoch; validations are few. A handler that ends the training in time
+    comes last.
+
+    Args:
+        bundle: name of the bundle.
+        overlays: files below its ``configs``.
+        keys: values by key, as on the command line.
+        steps: optimiser steps.
+        seed: seed of the run.
+
+    Raises:
+        UserError: a file or a key is faulty.
+    """
+    configs = bundle_configs(bundle)
+    files = [configs / "train.json", *(configs / name for name in overlays)]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: no such configuration; a row of a suite names it")
+    content = ConfigParser.load_config_files([str(file) for file in files])
+    parser = ConfigParser(content)
+    length = f"$-(-{steps} // len(@train#dataloader))"
+    rare = f"$max(1, @train#trainer#max_epochs // {VALIDATIONS})"
+    fixed = {"max_epochs": length, "val_interval": rare, "seed": seed, "progress": False, "publish": False}
+    checked = check_overrides(ConfigParser(content), {**keys, **fixed})
+    for key, value in checked.items():
+        parser[key] = value
+    apply_preset(parser, checked)
+    parser["preset"] = "default"  # or the run would apply it once more, over the keys
+    parser["deadline"] = None
+    limit = {"_target_": "common.handlers.time_limit.TimeLimit", "deadline": "@deadline"}
+    parser["train"]["handlers"].append(limit)
+    return dict(parser.get())
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write a configuration.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,94 @@
+"""What is known of a run of a benchmark: how far it has come, what made it, and how long it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from ..files import atomic_file, read_text
+from ..reporting.settings import program_versions
+
+__all__ = ["STAGES", "RunState", "hardware"]
+
+STAGES = ("training", "prediction", "scoring", "finished")
+"""What a run has before it, in order: a state names the stage that is not done yet."""
+
+_FILE = "run.json"
+
+
+@dataclass
+class RunState:
+    """The file ``run.json`` of a run's folder.
+
+    Attributes:
+        folder: the folder.
+        stage: one of ``STAGES``.
+        about: suite, setting, method, seed and the digest of their definition; what they have to be for the folder to
+            be gone on with.
+        seconds: time spent in each stage, over all attempts.
+        notes: what else is known: hardware, versions, steps.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    stage: str = STAGES[0]
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, about: dict[str, Any]) -> RunState:
+        """Read the state of a folder, or begin one.
+
+        Raises:
+            UserError: the folder holds a run of another definition, or its state cannot be read.
+        """
+        path = folder / _FILE
+        if not path.is_file():
+            return cls(folder, about)
+        try:
+            content = json.loads(read_text(path))
+            state = cls(folder, content["about"], content["stage"], content["seconds"], content["notes"])
+            if state.stage not in STAGES:
+                raise ValueError(state.stage)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: cannot be read as the state of a run; remove the folder") from error
+        if state.about != about:
+            changed = [key for key in about if state.about.get(key) != about[key]]
+            raise UserError(
+                f"{folder}: holds a run of another definition ({', '.join(changed)}); remove it, or choose another "
+                "--output"
+            )
+        return state
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        content = {"about": self.about, "stage": self.stage, "seconds": self.seconds, "notes": self.notes}
+        with atomic_file(self.folder / _FILE) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Add to the time of a stage."""
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
+
+    def advance(self, stage: str) -> None:
+        """Say that the stages before this one are done, and write the file."""
+        self.stage = stage
+        self.save()
+
+
+def hardware() -> dict[str, Any]:
+    """What the program runs on, and with which versions."""
+    device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "CPU"
+    threads = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
+    return {
+        "device": device,
+        "cpu": f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads",
+        "versions": program_versions(),
+    }

@@ -1,0 +1,191 @@
+"""Running a benchmark: what is finished is skipped, what was cut off goes on, and all ends in time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.datalist import load_datalist
+from ..errors import UserError
+from .label_variants import variant_datalist
+from .prediction_stage import predict
+from .results import RESULT, read_result, write_result
+from .run_config import bundle_configs, resolved_config, write_config
+from .run_state import RunState, hardware
+from .scoring_stage import score
+from .suite import Row, Suite
+from .training_stage import progress_of, train
+
+__all__ = ["CONFIG", "Benchmark"]
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+_CHOICES = {"last": "model.pt", "best": "model_best.pt"}
+_LEAST = 20.0
+"""Seconds under which no run is begun."""
+_PER_VOLUME = 1.5
+"""Seconds that predicting and scoring a volume is thought to take before any run has shown it."""
+
+
+@dataclass
+class Benchmark:
+    """A suite at one setting, and where its data and runs lie.
+
+    Args:
+        suite: the suite.
+        setting: one of its settings.
+        datalist: its datalist.
+        output: folder of all benchmarks; a run is ``<suite>/<setting>/<method>/seed<k>``.
+        device: where to compute, None for a GPU where there is one.
+        deadline: seconds since 1970 at which all has to be over; None for no limit.
+        tell: gets a line at each step.
+    """
+
+    suite: Suite
+    setting: str
+    datalist: Path
+    output: Path
+    device: str | None = None
+    deadline: float | None = None
+    tell: Callable[[str], None] = logger.info
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the suite's runs at this setting."""
+        return self.output / self.suite.name / self.setting
+
+    def run_folder(self, row: Row, seed: int) -> Path:
+        """The folder of a run."""
+        return self.folder / row.name / f"seed{seed}"
+
+    def run(self, rows: Sequence[Row], seeds: Sequence[int]) -> dict[tuple[str, int], str]:
+        """Do what is left of all runs, one after the other.
+
+        Returns:
+            for each row and seed what has become of it: ``finished``, ``unavailable``, ``not begun``, or which stage it
+            was cut off in.
+
+        Raises:
+            UserError: a run fails.
+        """
+        done = {}
+        for seed in seeds:
+            for row in rows:
+                done[row.name, seed] = self._one(row, seed)
+                self.tell(f"{row.name}, seed {seed}: {done[row.name, seed]}")
+        return done
+
+    def _one(self, row: Row, seed: int) -> str:
+        if row.unavailable:
+            return f"unavailable: {row.unavailable}"
+        folder = self.run_folder(row, seed)
+        about = {"suite": self.suite.name, "setting": self.setting, "method": row.name, "seed": seed}
+        state = RunState.of(folder, about | {"definition": self.suite.digest(row, self.setting)})
+        if state.stage == "finished":
+            return "finished"
+        if self._left() < _LEAST:
+            return "not begun" if not folder.exists() else f"cut off in {state.stage}"
+        folder.mkdir(parents=True, exist_ok=True)
+        state.notes |= {"hardware": hardware(), "steps_wanted": self.suite.steps(row, self.setting)}
+        state.save()
+        if state.stage == "training" and not self._train(row, seed, state):
+            at = progress_of(folder)
+            return f"cut off in training after epoch {at['epochs']} ({at['iterations']} steps)"
+        if state.stage == "prediction" and not self._predict(row, state):
+            return "cut off in prediction"
+        if state.stage == "scoring" and not self._score(row, state):
+            return "cut off before scoring"
+        return "finished"
+
+    def _train(self, row: Row, seed: int, state: RunState) -> bool:
+        config = state.folder / CONFIG
+        if not config.is_file():  # one that was begun goes on as it began
+            keys, steps = self.suite.keys(row, self.setting), self.suite.steps(row, self.setting)
+            write_config(config, resolved_config(row.bundle, row.overlays, keys, steps=steps, seed=seed))
+        datalist = self.datalist
+        if row.variant is not None:
+            place = self.output / self.suite.name / "labels" / row.variant
+            datalist = variant_datalist(self.datalist, place, self.suite.variants[row.variant])
+        options: dict[str, Any] = {"dataset_dir": datalist.parent, "datalist": datalist}
+        options |= {"cache_dir": self.output / self.suite.name / "cache"}
+        options |= {} if self.device is None else {"device": self.device}
+        deadline = None if self.deadline is None else self.deadline - self._reserve()
+        logs = bundle_configs(row.bundle) / "logging.conf"
+        self.tell(f"{row.name}, seed {seed}: training, log in {state.folder / 'train.log'}")
+        with _clock(state, "training"):
+            done = train(config, state.folder, options, logging_conf=logs, deadline=deadline)
+        state.notes |= progress_of(state.folder)
+        if done:
+            state.advance("prediction")
+        return done
+
+    def _predict(self, row: Row, state: RunState) -> bool:
+        configs = bundle_configs(row.bundle)
+        files = [configs / "inference.json", *(configs / name for name in row.inference_overlays)]
+        items = load_datalist(self.datalist, self.suite.section)
+        overrides = {} if self.device is None else {"device": self.device}
+        with _clock(state, "prediction"):
+            done = all(
+                predict(
+                    files,
+                    state.folder / _CHOICES[choice],
+                    items,
+                    state.folder / choice / "predictions",
+                    overrides=overrides,
+                    deadline=self.deadline,
+                )
+                for choice in self._choices(state)
+            )
+        if done:
+            state.advance("scoring")
+        return done
+
+    def _score(self, row: Row, state: RunState) -> bool:
+        items = load_datalist(self.datalist, self.suite.section)
+        choices = self._choices(state)
+        if self._left() < 0.5 * len(items) * len(choices):
+            return False
+        results = {}
+        with _clock(state, "scoring"):
+            for choice in choices:
+                folder = state.folder / choice
+                meta = {"section": self.suite.section, "weights": str(state.folder / _CHOICES[choice])}
+                meta |= {"datalist": str(self.datalist), "supervision": row.supervision, "checkpoint": choice}
+                results[choice] = score(self.suite, self.datalist, folder / "predictions", folder, meta=meta)
+        write_result(state.folder / RESULT, row, state, results)
+        state.advance("finished")
+        return True
+
+    @staticmethod
+    def _choices(state: RunState) -> list[str]:
+        return [choice for choice, name in _CHOICES.items() if (state.folder / name).is_file()]
+
+    def _left(self) -> float:
+        return float("inf") if self.deadline is None else self.deadline - time.time()
+
+    def _reserve(self) -> float:
+        """Seconds to keep for predicting and scoring, by the runs that have done it or else by a guess."""
+        known = []
+        for path in self.folder.glob(f"*/*/{RESULT}"):
+            with contextlib.suppress(UserError):
+                seconds = read_result(path)["seconds"]
+                known.append(seconds.get("prediction", 0.0) + seconds.get("scoring", 0.0))
+        cases = len(load_datalist(self.datalist, self.suite.section))
+        return 1.2 * max(known) if known else _PER_VOLUME * cases
+
+
+@contextlib.contextmanager
+def _clock(state: RunState, stage: str) -> Iterator[None]:
+    """Note the time that a stage takes, also where it is interrupted."""
+    started = time.time()
+    try:
+        yield
+    finally:
+        state.spend(stage, time.time() - started)
+        state.save()

@@ -1,0 +1,159 @@
+"""The tables of a benchmark, made from the records of its runs and never typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import read_text
+from ..reporting.overview import Overview
+from .suite import Row, Suite
+
+__all__ = ["BEGIN", "END", "markdown", "overviews", "with_tables"]
+
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+_NO_RUN = "no run"
+_CHOICES = {"last": "last iterate", "best": "best validation, chosen on the scored cases"}
+_NOTE = (
+    "Mean ± standard deviation over the volumes, averaged over the seeds; behind several seeds, the standard deviation "
+    "of their means in brackets. HD95 leaves missed classes out. Rows of the best validation are extra: they are "
+    "chosen on the cases that they are scored on."
+)
+
+
+def overviews(suites: Sequence[Suite], results: Sequence[Mapping[str, Any]]) -> list[Overview]:
+    """Make the tables: one for each suite, setting and group of rows that has a run, and one for a suite without any.
+
+    Args:
+        suites: the suites.
+        results: records of runs, of these suites and others.
+    """
+    made = []
+    for suite in suites:
+        of_suite = [result for result in results if result["suite"] == suite.name]
+        run = {(result["setting"], suite.rows[result["method"]].group) for result in of_suite if _known(suite, result)}
+        wanted = [(setting, group) for setting in suite.settings for group in _groups(suite) if (setting, group) in run]
+        for setting, group in wanted or [(next(iter(suite.settings)), _groups(suite)[0])]:
+            rows = [row for row in suite.rows.values() if row.group == group]
+            made.append(_overview(suite, setting, group, rows, [r for r in of_suite if r["setting"] == setting]))
+    return made
+
+
+def markdown(tables: Sequence[Overview]) -> str:
+    """Write tables in Markdown, each below a heading."""
+    parts = []
+    for table in tables:
+        lines = [_line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
+        parts.append("\n\n".join([f"### {table.title}", *table.notes, "\n".join(lines)]))
+    return "\n\n".join(parts)
+
+
+def with_tables(path: Path, tables: Sequence[Overview]) -> str:
+    """The text of a Markdown file with the tables between its two marks.
+
+    Raises:
+        UserError: the file cannot be read, or has not each mark once, in order.
+    """
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); name a Markdown file") from error
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise UserError(f"{path}: needs the lines {BEGIN} and {END} once each, where the tables go")
+    return f"{text.partition(BEGIN)[0]}{BEGIN}\n{markdown(tables)}\n{END}{text.partition(END)[2]}"
+
+
+def _known(suite: Suite, result: Mapping[str, Any]) -> bool:
+    return result["method"] in suite.rows and result["setting"] in suite.settings
+
+
+def _groups(suite: Suite) -> list[str]:
+    return list(dict.fromkeys(row.group for row in suite.rows.values()))
+
+
+def _overview(
+    suite: Suite, setting: str, group: str, rows: Sequence[Row], results: Sequence[Mapping[str, Any]]
+) -> Overview:
+    known = [result for result in results if result["method"] in {row.name for row in rows}]
+    classes = known[0]["scores"]["last"]["class_names"][1:] if known and suite.score == "dice" else []
+    header = ["row", "supervision", "checkpoint", "seeds", "steps"]
+    header += ["mIoU (%)"] if suite.score == "mean_iou" else [*(f"Dice {name}" for name in classes), "Dice"]
+    header += ["pooled slice Dice"] if suite.pooled else []
+    header += [*(f"HD95 {name}" for name in classes), "HD95 (mm)"] if suite.surface else []
+    header += ["paper", "training", "hardware"]
+    lines = []
+    for row in rows:
+        of_row = sorted((each for each in known if each["method"] == row.name), key=lambda each: each["seed"])
+        choices = [choice for choice in _CHOICES if any(choice in each["scores"] for each in of_row)]
+        if not choices:
+            why = f"{_NO_RUN}: {row.unavailable}" if row.unavailable else _NO_RUN
+            blank = [""] * (len(header) - 6)
+            lines.append([row.title, row.supervision, why, *blank, _paper(row, suite), "", ""])
+        for choice in choices:
+            runs = [each for each in of_row if choice in each["scores"]]
+            lines.append(_cells(suite, row, setting, choice, runs, classes))
+    about = suite.settings[setting].get("about", "")
+    title = f"{suite.title}: {setting}" + ("" if group == _groups(suite)[0] else f", {group}")
+    notes = [" ".join(filter(None, [suite.protocol, f"Setting {setting}: {about}" if about else ""])), _NOTE]
+    return Overview(title, notes, header, lines)
+
+
+def _cells(
+    suite: Suite, row: Row, setting: str, choice: str, runs: Sequence[Mapping[str, Any]], classes: Sequence[str]
+) -> list[str]:
+    scores = [run["scores"][choice] for run in runs]
+    same = all(run["definition"] == suite.digest(row, setting) for run in runs)
+    cells = [row.title, row.supervision, _CHOICES[choice] + ("" if same else "; of an earlier definition of the row")]
+    cells += [", ".join(str(run["seed"]) for run in runs), _range([run["iterations"] for run in runs])]
+    if suite.score == "mean_iou":
+        values = [100 * score["mean_iou"] for score in scores]
+        cells.append(f"{np.mean(values):.1f}" + (f" ± {np.std(values):.1f}" if len(values) > 1 else ""))
+    else:
+        cells += [_spread([score["dice"][name] for score in scores], 3) for name in classes]
+        cells.append(_spread([score["dice"]["all"] for score in scores], 3))
+    if suite.pooled:
+        cells.append(_spread([score["pooled"] for score in scores], 3))
+    if suite.surface:
+        cells += [_spread([score["hd95"][name] for score in scores], 1) for name in [*classes, "all"]]
+    minutes = [run["seconds"].get("training", 0.0) / 60 for run in runs]
+    devices = dict.fromkeys(_device(run["hardware"]) for run in runs)
+    return [*cells, _paper(row, suite), f"{np.mean(minutes):.0f} min", "; ".join(devices)]
+
+
+def _spread(values: Sequence[Sequence[float | None]], places: int) -> str:
+    """Mean and deviation over volumes, averaged over seeds, and the deviation of the seeds' means."""
+    known = [(mean, std) for mean, std in values if mean is not None and std is not None]
+    if not known:
+        return "none found"
+    means, deviations = zip(*known, strict=True)
+    text = f"{np.mean(means):.{places}f} ± {np.mean(deviations):.{places}f}"
+    return text + (f" ({np.std(means):.{places}f})" if len(known) > 1 else "")
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _device(hardware: Mapping[str, Any]) -> str:
+    return str(hardware["cpu"] if hardware["device"] == "CPU" else hardware["device"])
+
+
+def _paper(row: Row, suite: Suite) -> str:
+    """The published figure in words: the score, then what else is known, then where it stands."""
+    paper = row.paper
+    if not paper:
+        return "no figure"
+    parts = [f"{paper['score']:.{1 if suite.score == 'mean_iou' else 3}f}"] if "score" in paper else []
+    parts += [f"pooled {paper['pooled']:.3f}"] if "pooled" in paper else []
+    parts += [f"HD95 {paper['hd95']:.1f}"] if "hd95" in paper else []
+    return ", ".join(parts) + (f" ({paper['source']})" if "source" in paper else "")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in cells) + " |"

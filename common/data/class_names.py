@@ -1,0 +1,58 @@
+"""The names of the classes that a run trains: those of its datalist, or of its bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..files import read_text
+from .datalist import datalist_info
+from .phantom import default_phantom_dir
+
+__all__ = ["check_number_of_names", "names_of"]
+
+
+def names_of(datalist: str | os.PathLike[str], metadata: str | os.PathLike[str]) -> list[str]:
+    """The names of the classes, background first.
+
+    A program that brings items of its own, as MONAI Label does, knows no datalist. It names the classes by the
+    bundle's metadata.
+
+    Args:
+        datalist: the JSON file. The default phantom, whose classes are the bundle's, is neither made nor read.
+        metadata: the bundle's metadata.json.
+
+    Raises:
+        UserError: the datalist is damaged, or the metadata name no classes.
+    """
+    path = Path(datalist)
+    if os.path.lexists(path) and path.parent.resolve() != default_phantom_dir().resolve():
+        return datalist_info(path)["class_names"]
+    try:
+        channels = json.loads(read_text(metadata))["network_data_format"]["outputs"]["pred"]["channel_def"]
+        names = [channels[str(number)] for number in range(len(channels))]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError("no names")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{metadata}: does not name the classes (network_data_format, outputs, pred, channel_def); restore it"
+        ) from error
+    return names
+
+
+def check_number_of_names(class_names: Sequence[str] | str, num_classes: int) -> list[str]:
+    """The names as a list, which on the command line may come as a text with commas.
+
+    Raises:
+        UserError: there are not as many as classes.
+    """
+    names = [name.strip() for name in class_names.split(",")] if isinstance(class_names, str) else list(class_names)
+    if len(names) != num_classes:
+        raise UserError(
+            f"--class_names: {len(names)} names ({', '.join(map(str, names))}) where --num_classes is {num_classes}; "
+            "set both alike"
+        )
+    return names
