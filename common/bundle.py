@@ -17,7 +17,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from .distributed import first_to_fail
 from .errors import UserError
 from .model_settings import default_of, departures
-from .running_config import executed, is_given, parameters, running_parser
+from .running_config import UNRESOLVED, executed, is_given, parameters, running_parser
 from .tracking import keys_of_tracking, prepare_tracking
 
 __all__ = ["apply_preset", "check_overrides", "choose", "executed", "is_given", "parameters", "root", "start"]
@@ -25,7 +25,6 @@ __all__ = ["apply_preset", "check_overrides", "choose", "executed", "is_given", 
 logger = logging.getLogger(__name__)
 
 _RESERVED = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
-_UNRESOLVED = ("$", "@", "%")
 
 
 def root(name: str) -> str:
@@ -68,7 +67,7 @@ def start(*, weights: str | None = None) -> None:
         original = ConfigParser(ConfigParser.load_config_files(files))
         checked = check_overrides(original, {key: value for key, value in overrides.items() if key not in known})
         for key, value in checked.items():
-            if key.startswith("+") or (isinstance(value, str) and value.startswith(_UNRESOLVED)):
+            if key.startswith("+") or (isinstance(value, str) and value.startswith(UNRESOLVED)):
                 continue
             if parser.get(key) != value or type(parser.get(key)) is not type(value):
                 parser[key] = value
@@ -142,9 +141,9 @@ def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str
 
 
 def _converted(key: str, value: Any, original: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_UNRESOLVED):
+    if isinstance(value, str) and value.startswith(UNRESOLVED):
         return value
-    if original is None or (isinstance(original, str) and original.startswith(_UNRESOLVED)):
+    if original is None or (isinstance(original, str) and original.startswith(UNRESOLVED)):
         return value
     text = str(value).strip().lower()
     if isinstance(original, bool):

@@ -22,6 +22,7 @@ __all__ = [
     "leave_process_group",
     "local_device",
     "placed",
+    "unwrapped",
 ]
 
 
@@ -144,3 +145,8 @@ def distributed(
     network = placed(network, device, compile=compile)
     device_ids = [device] if device.type == "cuda" else None
     return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids, forward_sync_buffers=False)
+
+
+def unwrapped(network: Any) -> Any:
+    """The network within :func:`distributed`, whose weights have their plain names; anything else as it is."""
+    return network.module if isinstance(network, torch.nn.parallel.DistributedDataParallel) else network

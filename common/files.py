@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import json
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
-__all__ = ["atomic_file", "read_text", "remove_leftovers", "remove_leftovers_below", "writable_folder"]
+__all__ = ["atomic_file", "read_text", "remove_leftovers", "remove_leftovers_below", "writable_folder", "write_json"]
 
 _UNIQUE = f".{'[0-9a-f]' * 12}."
 """How a temporary name begins, as a pattern."""
@@ -45,6 +47,16 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content: Any, *, indent: int | None = None) -> None:
+    """Write values that JSON knows to a file, whole or not at all.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:

@@ -112,8 +112,8 @@ def _tables(suites: list[Suite], output: str, results: str, table: str, *, check
     if not check:
         for written in collect_results(runs, folder):
             print(written)
-    tables = overviews(suites, load_results(folder))
-    text = with_tables(path, tables)
+    records = load_results(folder)
+    text = with_tables(path, overviews(suites, records))
     if check:
         if text != read_text(path):
             raise UserError(f"{path}: its tables are not those of {folder}; write them by `benchmark --report`")
@@ -122,7 +122,7 @@ def _tables(suites: list[Suite], output: str, results: str, table: str, *, check
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(path)
-    for page in write_pages(suites, runs, load_results(folder)):
+    for page in write_pages(suites, runs, records):
         print(page)
 
 

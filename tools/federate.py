@@ -21,7 +21,7 @@ from common.federated.nvflare_job import BEST_WEIGHTS, GLOBAL_WEIGHTS, START, Jo
 from common.federated.sites import read_sites, site_settings
 from common.federated.starting_point import inference_weights, starting_point
 from common.files import atomic_file, writable_folder
-from common.model_settings import read_settings, write_settings
+from common.model_settings import read_settings, settings_file, write_settings
 
 from .pack import bundle_folder
 
@@ -142,4 +142,4 @@ def _publish(bundle: Path, result: Path, start: Path, target: Path) -> None:
 
 
 def _training(start: Path) -> dict[str, Any]:
-    return dict(json.loads(start.with_suffix(".json").read_text(encoding="utf-8"))["training"])
+    return dict(json.loads(settings_file(start).read_text(encoding="utf-8"))["training"])

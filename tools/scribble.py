@@ -8,7 +8,6 @@ nothing is annotated. What they cover of each class is printed and written to <o
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from common.data.datalist_writer import write_datalist
 from common.data.label_files import find_label_files
 from common.data.scribble_cases import Annotation, annotate_cases, check_drawing, highest_label
 from common.errors import UserError
-from common.files import atomic_file, remove_leftovers, writable_folder
+from common.files import remove_leftovers, writable_folder, write_json
 
 COVERAGE = "coverage.json"
 
@@ -120,8 +119,7 @@ def _write_coverage(path: Path, annotations: Sequence[Annotation], names: Sequen
                 name = Path(file).relative_to(os.path.abspath(path.parent)).as_posix()
                 content["files"][name] = _by_name(counts, names, negative=negative)
     remove_leftovers(path)
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content, indent=1)
 
 
 def _by_name(counts: np.ndarray, names: Sequence[str], *, negative: bool) -> dict[str, Any]:

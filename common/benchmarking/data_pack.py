@@ -17,9 +17,10 @@ import numpy as np
 
 from ..data.datalist import datalist_info, load_datalist
 from ..data.datalist_writer import FILE_KEYS
+from ..data.nifti_writer import nifti_volume
 from ..data.prepared_case import KIND_OF_SECTION
 from ..errors import UserError
-from ..files import atomic_file, read_text
+from ..files import atomic_file, read_text, write_json
 
 __all__ = ["pack_data", "unpack_data"]
 
@@ -71,8 +72,7 @@ def pack_data(datalists: Mapping[str, Path], folder: Path, *, bits: int = 8, par
         written.append(folder / name)
     manifest = {"bits": bits, "suites": sorted(datalists), "files": len(names)}
     manifest |= {"parts": {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}}
-    with atomic_file(folder / _MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / _MANIFEST, manifest, indent=1)
     return [*written, folder / _MANIFEST]
 
 
@@ -110,8 +110,7 @@ def unpack_data(folder: Path, target: Path) -> list[Path]:
             archive.extractall(target, filter="data")
     except (lzma.LZMAError, tarfile.TarError, EOFError) as error:
         raise UserError(f"{folder}: cannot be unpacked ({error}); pack the data again") from error
-    with atomic_file(stamp) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_json(stamp, manifest, indent=1)
     return made
 
 
@@ -154,10 +153,7 @@ def _bytes_of(source: Path, name: str, bits: int) -> bytes:
         raise UserError(f"{source}: cannot be read ({type(error).__name__}); restore it") from error
     label = name.startswith("labels/")
     stored, slope, offset = _quantised(voxels, _TYPES[8 if label else bits], str(source), exact=label)
-    image = nib.Nifti1Image(stored, volume.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(volume.affine, code=1)
-    image.set_sform(volume.affine, code=1)
+    image = nifti_volume(stored, volume.affine)
     image.header.set_slope_inter(slope, offset)
     return image.to_bytes()
 

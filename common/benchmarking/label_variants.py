@@ -12,7 +12,7 @@ from ..data.annotated_datalist import annotated_datalist, masks_of_datalist
 from ..data.datalist import datalist_info
 from ..data.datalist_writer import write_datalist
 from ..data.scribble_cases import annotate_cases
-from ..files import atomic_file, read_text
+from ..files import read_text, write_json
 
 __all__ = ["variant_datalist"]
 
@@ -45,6 +45,5 @@ def variant_datalist(datalist: Path, folder: Path, options: Mapping[str, Any]) -
         **options,
     )
     write_datalist(made, annotated_datalist(datalist, list(drawn)))
-    with atomic_file(folder / _DRAWN) as temporary:  # last, so that an interrupted drawing begins anew
-        temporary.write_text(json.dumps(stamp), encoding="utf-8")
+    write_json(folder / _DRAWN, stamp)  # last, so that an interrupted drawing begins anew
     return made

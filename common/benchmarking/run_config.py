@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from monai.bundle import ConfigParser
 
 from ..bundle import apply_preset, check_overrides
 from ..errors import UserError
-from ..files import atomic_file
 
-__all__ = ["bundle_configs", "resolved_config", "write_config"]
+__all__ = ["bundle_configs", "resolved_config"]
 
 VALIDATIONS = 4
 """Validations of a training, for its curve; each of them costs time."""
@@ -70,13 +68,3 @@ def resolved_config(
     limit = {"_target_": "common.handlers.time_limit.TimeLimit", "deadline": "@deadline"}
     parser["train"]["handlers"].append(limit)
     return dict(parser.get())
-
-
-def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a configuration.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

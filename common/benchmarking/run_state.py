@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from ..files import atomic_file, read_text
+from ..files import read_text, write_json
 from ..reporting.settings import program_versions
 
 __all__ = ["STAGES", "RunState", "hardware"]
@@ -70,8 +70,7 @@ class RunState:
     def save(self) -> None:
         """Write the file, whole or not at all."""
         content = {"about": self.about, "stage": self.stage, "seconds": self.seconds, "notes": self.notes}
-        with atomic_file(self.folder / _FILE) as temporary:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.folder / _FILE, content, indent=1)
 
     def spend(self, stage: str, seconds: float) -> None:
         """Add to the time of a stage."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..data.datalist import load_datalist
 from ..errors import UserError
+from ..files import write_json
 from .label_variants import variant_datalist
 from .prediction_stage import predict
 from .results import RESULT, read_result, write_result
-from .run_config import bundle_configs, resolved_config, write_config
+from .run_config import bundle_configs, resolved_config
 from .run_state import RunState, hardware
 from .scoring_stage import score
 from .suite import Row, Suite
@@ -107,7 +108,8 @@ class Benchmark:
         config = state.folder / CONFIG
         if not config.is_file():  # one that was begun goes on as it began
             keys, steps = self.suite.keys(row, self.setting), self.suite.steps(row, self.setting)
-            write_config(config, resolved_config(row.bundle, row.overlays, keys, steps=steps, seed=seed))
+            content = resolved_config(row.bundle, row.overlays, keys, steps=steps, seed=seed)
+            write_json(config, content, indent=2)
         datalist = self.datalist
         if row.variant is not None:
             place = self.output / self.suite.name / "labels" / row.variant

@@ -12,7 +12,7 @@ from ..files import read_text
 from .datalist import datalist_info
 from .phantom import default_phantom_dir
 
-__all__ = ["check_number_of_names", "names_of"]
+__all__ = ["check_number_of_names", "names_in_metadata", "names_of"]
 
 
 def names_of(datalist: str | os.PathLike[str], metadata: str | os.PathLike[str]) -> list[str]:
@@ -31,6 +31,18 @@ def names_of(datalist: str | os.PathLike[str], metadata: str | os.PathLike[str])
     path = Path(datalist)
     if os.path.lexists(path) and path.parent.resolve() != default_phantom_dir().resolve():
         return datalist_info(path)["class_names"]
+    return names_in_metadata(metadata)
+
+
+def names_in_metadata(metadata: str | os.PathLike[str]) -> list[str]:
+    """The names of the classes that a bundle's metadata give its prediction, background first.
+
+    Args:
+        metadata: the bundle's metadata.json.
+
+    Raises:
+        UserError: it cannot be read, or names no classes.
+    """
     try:
         channels = json.loads(read_text(metadata))["network_data_format"]["outputs"]["pred"]["channel_def"]
         names = [channels[str(number)] for number in range(len(channels))]

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import UserError
 from ..transforms.scribble_simulation import simulate_scribble
 from .datalist_writer import write_datalist
+from .nifti_writer import nifti_volume
 from .phantom_anatomy import acquire, draw_bias, draw_tissues, paint_body, paint_heart
 from .phantom_heart import chambers, dense_labels, draw_heart
 
@@ -218,8 +219,4 @@ def _oblique_affine(rng: np.random.Generator, spacing: np.ndarray, size: np.ndar
 
 def _write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
     """Write slices [Z, X, Y] as a volume [X, Y, Z] with its place in the scanner."""
-    volume = nib.Nifti1Image(np.moveaxis(voxels, 0, -1), affine)
-    volume.header.set_xyzt_units("mm")
-    volume.set_qform(affine, code=1)
-    volume.set_sform(affine, code=1)
-    nib.save(volume, path)
+    nib.save(nifti_volume(np.moveaxis(voxels, 0, -1), affine), path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import atomic_file, read_text, remove_leftovers
+from ..files import read_text, remove_leftovers, write_json
 
 __all__ = ["RECORD", "PredictionRecord", "digest", "file_digest", "source_marks"]
 
@@ -92,8 +92,7 @@ class PredictionRecord:
 
     def _write(self) -> None:
         content = {**self._head, "cases": dict(sorted(self._cases.items()))}
-        with atomic_file(self.path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.path, content, indent=1)
 
 
 def digest(*parts: Any) -> str:

@@ -14,6 +14,7 @@ import nibabel as nib
 from ..errors import UserError
 from ..files import writable_folder
 from .dicom_series import read_series, sort_series
+from .nifti_writer import nifti_volume
 
 __all__ = ["convert_series"]
 
@@ -51,11 +52,8 @@ def convert_series(series: Mapping[str, Sequence[Path]], folder: Path) -> dict[s
         with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING, ignore_cleanup_errors=True) as staging:
             for name in todo:
                 voxels, affine = read_series(series[name], _title(name, series[name]))
-                volume = nib.Nifti1Image(voxels, affine)
-                volume.header.set_xyzt_units("mm")
+                volume = nifti_volume(voxels, affine)
                 volume.header["descrip"] = marks[name]
-                volume.set_qform(affine, code=1)
-                volume.set_sform(affine, code=1)
                 nib.save(volume, Path(staging) / targets[name].name)
             for name in todo:
                 os.replace(Path(staging) / targets[name].name, targets[name])

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..distributed import unwrapped
+
 __all__ = ["ExchangedNetwork", "exchanged"]
 
 
@@ -29,7 +31,7 @@ def exchanged(
         the network itself where there are neither, else an :class:`ExchangedNetwork`.
     """
     present = {name: companion for name, companion in (companions or {}).items() if companion is not None}
-    if not present and not any(_is_of(key, local) for key in _bare(network).state_dict()):
+    if not present and not any(_is_of(key, local) for key in unwrapped(network).state_dict()):
         return network
     return ExchangedNetwork(network, local=local, companions=present)
 
@@ -56,9 +58,10 @@ class ExchangedNetwork(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """Return what is exchanged: the network's own names, and those of companions behind their name."""
         del args, kwargs  # ways of collecting into another module's state dict, which this module is never part of
-        state = {key: value for key, value in _bare(self.network).state_dict().items() if not _is_of(key, self.local)}
+        own = unwrapped(self.network).state_dict()
+        state = {key: value for key, value in own.items() if not _is_of(key, self.local)}
         for name, companion in self.companions.items():
-            state |= {f"{name}.{key}": value for key, value in _bare(companion).state_dict().items()}
+            state |= {f"{name}.{key}": value for key, value in unwrapped(companion).state_dict().items()}
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -67,17 +70,13 @@ class ExchangedNetwork(nn.Module):
         for name, companion in self.companions.items():
             start = f"{name}."
             own = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
-            _bare(companion).load_state_dict(own)
+            unwrapped(companion).load_state_dict(own)
         starts = tuple(f"{name}." for name in self.companions)
         own = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
-        bare = _bare(self.network)
+        bare = unwrapped(self.network)
         kept = {key: value for key, value in bare.state_dict().items() if _is_of(key, self.local)}
         return bare.load_state_dict(kept | own)
 
 
 def _is_of(key: str, parts: Sequence[str]) -> bool:
     return any(key.startswith(f"{part}.") for part in parts)
-
-
-def _bare(network: nn.Module) -> nn.Module:
-    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network

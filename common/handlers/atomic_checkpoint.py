@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from ..distributed import unwrapped
 from ..errors import UserError
 from ..files import atomic_file, remove_leftovers
 from ..model_settings import check_settings, settings_file, write_settings
@@ -134,7 +135,7 @@ class AtomicCheckpoint:
         saved = _read(self.path)
         try:
             for name, value in self.state.items():
-                _bare(value).load_state_dict(saved[name])
+                unwrapped(value).load_state_dict(saved[name])
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -162,7 +163,7 @@ class AtomicCheckpoint:
             self._write_weights(trainer, self.path.with_name("model_best.pt"))
 
     def _save(self, engine: Engine) -> None:
-        content = {name: _bare(value).state_dict() for name, value in self.state.items()}
+        content = {name: unwrapped(value).state_dict() for name, value in self.state.items()}
         counters = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         selection = {"best": self.best, "without_improvement": self.without_improvement}
         with atomic_file(self.path) as temporary:
@@ -175,12 +176,8 @@ class AtomicCheckpoint:
 
     def _write_weights(self, engine: Engine, target: Path) -> None:
         with atomic_file(target) as temporary:
-            torch.save(_bare(self.network).state_dict(), temporary)
+            torch.save(unwrapped(self.network).state_dict(), temporary)
             # only now that the weights are written: a kill while that lasts leaves older weights with their settings
             if self.settings is not None:
                 counters = {"epochs": engine.state.epoch, "iterations": engine.state.iteration}
                 write_settings(target, self.settings, {**self.training, **counters})
-
-
-def _bare(value: Any) -> Any:
-    return value.module if isinstance(value, torch.nn.parallel.DistributedDataParallel) else value

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
@@ -20,6 +19,7 @@ from ..files import atomic_file
 from ..metrics.case_scores import AFFINE_TOLERANCE, score_case
 from ..metrics.score_document import csv_text, json_text, score_document, summary_table
 from ..metrics.segmentation_scores import summarise
+from ..shared_batch import of_all_processes, process_rank
 
 __all__ = ["ScoreTable"]
 
@@ -118,11 +118,11 @@ class ScoreTable:
         return [{**labels, **row} for row in rows]
 
     def _finish(self, engine: Engine) -> None:
-        rows = _gathered(self._rows)
+        rows = _of_all_cases(self._rows)
         summary = summarise(rows, self.class_names)
         metrics = dict(engine.state.metrics)
         engine.state.metrics.update(_metrics(summary))
-        if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
+        if process_rank() > 0:
             return
         document = score_document(summary, self.class_names, meta=self.meta, metrics=metrics)
         self._write(f"{self.name}.csv", csv_text(rows))
@@ -156,11 +156,10 @@ def _spacing(prediction: torch.Tensor, reference: torch.Tensor) -> list[float]:
     return [float(size) for size in affine_to_spacing(reference.affine, r=reference.ndim - 1)]
 
 
-def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not (dist.is_available() and dist.is_initialized()):
+def _of_all_cases(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    of_ranks = of_all_processes(rows)
+    if len(of_ranks) == 1:
         return rows
-    of_ranks: list[list[dict[str, Any]]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(of_ranks, rows)
     unique: dict[tuple[str, int], dict[str, Any]] = {}
     for row in (row for of_rank in of_ranks for row in of_rank):
         first = unique.setdefault((row["case"], row["class_index"]), row)

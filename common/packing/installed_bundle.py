@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,9 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from ..data.class_names import names_in_metadata
 from ..errors import UserError
-from ..files import atomic_file
+from ..files import atomic_file, write_json
 from ..model_settings import read_settings, settings_file, write_settings
 from .archive import checksum
 from .config_keys import merged
@@ -55,12 +55,7 @@ def class_names_of(bundle: Path) -> list[str]:
     Raises:
         UserError: the metadata cannot be read, or name none.
     """
-    metadata = read_document(bundle / _METADATA)
-    try:
-        channels = _prediction(metadata)["channel_def"]
-        return [str(channels[str(number)]) for number in range(len(channels))]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{bundle / _METADATA}: does not name the classes (channel_def of pred); restore it") from error
+    return names_in_metadata(bundle / _METADATA)
 
 
 def weights_state(bundle: Path) -> str:
@@ -98,7 +93,7 @@ def prepare_for_server(bundle: Path) -> None:
     settings = {"num_classes": len(class_names_of(bundle)), **read_settings(bundle / WEIGHTS)}
     settings |= {"publish": True, "progress": False}
     train |= {key: value for key, value in settings.items() if key in train}
-    _write(bundle / _TRAIN, train)
+    write_json(bundle / _TRAIN, train, indent=4)
     if weights_state(bundle) != "untrained":
         _mark(bundle, trained=True)
 
@@ -174,8 +169,8 @@ def _rename_classes(bundle: Path, class_names: Sequence[str]) -> None:
     metadata["pred_classes"] = f"{len(class_names)} logits: {', '.join(class_names)}"
     channels = {str(value): name for value, name in enumerate(class_names)}
     _prediction(metadata).update({"num_channels": len(class_names), "channel_def": channels})
-    _write(bundle / _METADATA, metadata)
-    _write(bundle / _TRAIN, train | {"num_classes": len(class_names)})
+    write_json(bundle / _METADATA, metadata, indent=4)
+    write_json(bundle / _TRAIN, train | {"num_classes": len(class_names)}, indent=4)
 
 
 def _mark(bundle: Path, *, trained: bool) -> None:
@@ -186,16 +181,11 @@ def _mark(bundle: Path, *, trained: bool) -> None:
     if not trained:
         metadata["description"] = _UNTRAINED + metadata["description"]
         metadata["eval_metrics"] = {}
-    _write(bundle / _METADATA, metadata)
+    write_json(bundle / _METADATA, metadata, indent=4)
 
 
 def _prediction(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata["network_data_format"]["outputs"]["pred"]
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(f"{json.dumps(content, indent=4, ensure_ascii=False)}\n", encoding="utf-8")
 
 
 @contextmanager
