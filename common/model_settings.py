@@ -10,7 +10,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,17 @@ from monai.config import get_config_values
 from .errors import UserError
 from .files import atomic_file
 
-__all__ = ["check_settings", "default_of", "departures", "of", "read_settings", "settings_file", "write_settings"]
+__all__ = [
+    "check_settings",
+    "default_of",
+    "departures",
+    "of",
+    "read_settings",
+    "settings_file",
+    "settings_text",
+    "write_settings",
+    "writer",
+]
 
 _EXPRESSION = re.compile(r"\$\s*settings\.of\(\s*@weights\s*,\s*'\w+'\s*,\s*(.+)\)\s*", re.DOTALL)
 
@@ -66,6 +76,24 @@ def read_settings(weights: str | os.PathLike) -> dict[str, Any]:
     return content["settings"]
 
 
+def writer(train: Path, handlers: Sequence[Mapping[str, Any]]) -> int:
+    """The place, among the handlers of a training, of the one that writes weights and tells their settings.
+
+    Args:
+        train: the file that they were read from.
+        handlers: their definitions, as in ``train#handlers``.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    places = [place for place, each in enumerate(handlers) if str(each.get("_target_")).endswith(".AtomicCheckpoint")]
+    if len(places) != 1:
+        raise UserError(
+            f"{train}: has {len(places)} AtomicCheckpoint handlers, which tell the weights' settings; need 1"
+        )
+    return places[0]
+
+
 def departures(weights: str | os.PathLike, config: Mapping[str, Any]) -> list[str]:
     """Tell in which settings a configuration departs from the training of the weights, a line for each.
 
@@ -103,9 +131,14 @@ def write_settings(weights: str | os.PathLike, settings: Mapping[str, Any], trai
         UserError: the file cannot be written.
     """
     parts = {"settings": settings, "versions": get_config_values(), "training": training}
-    document = ",\n".join(f'    "{name}": {_lines(part)}' for name, part in parts.items())
     with atomic_file(settings_file(weights)) as temporary:
-        temporary.write_text(f"{{\n{document}\n}}\n", encoding="utf-8")
+        temporary.write_text(settings_text(parts), encoding="utf-8")
+
+
+def settings_text(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The text of a file of settings, with a line for each key of its parts."""
+    document = ",\n".join(f'    "{name}": {_lines(part)}' for name, part in parts.items())
+    return f"{{\n{document}\n}}\n"
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

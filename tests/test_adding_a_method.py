@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.format_configs import format_text
+from common.json_layout import format_text
 
 MAX_LINES = 150
 SMALL = {

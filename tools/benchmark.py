@@ -2,6 +2,7 @@
 
     python -m tools benchmark --suite acdc --methods pce,dmpls --setting compact --budget 120
     python -m tools benchmark --report
+    python -m tools benchmark --suite acdc --setting compact --methods dmpls --ship
 
 A run is the folder <output>/<suite>/<setting>/<method>/seed<k>. Run the same command again to go on: what is finished
 is skipped, what was cut off continues from its checkpoint.
@@ -15,12 +16,15 @@ from typing import Any
 
 from common.benchmarking.data_pack import pack_data, unpack_data
 from common.benchmarking.result_pages import write_pages
-from common.benchmarking.results import collect_results, load_results
+from common.benchmarking.results import collect_result, collect_results, load_results
 from common.benchmarking.runner import Benchmark
-from common.benchmarking.suite import Suite, known_suites, load_suite
+from common.benchmarking.shipping import check_shipped
+from common.benchmarking.shipping import ship as ship_weights
+from common.benchmarking.suite import Row, Suite, known_suites, load_suite
 from common.benchmarking.tables import overviews, with_tables
 from common.errors import UserError
 from common.files import atomic_file, read_text
+from common.packing.bundle_folder import bundle_folder, bundle_folders
 
 PACKED = "pack.json"
 UNPACKED = "unpacked"
@@ -41,6 +45,7 @@ def main(
     part_mb: float = 24.0,
     report: bool = False,
     check: bool = False,
+    ship: bool = False,
     results: str = "docs/results",
     table: str = "docs/reproduction.md",
 ) -> None:
@@ -63,15 +68,18 @@ def main(
         part_mb: pack: the most megabytes of a file.
         report: instead of running, copy the records of finished runs to --results, and write the tables into --table
             and, for each suite and setting with runs here, <output>/<suite>/<setting>/report.html.
-        check: instead of running, see whether the tables in --table are those of the records in --results.
+        check: instead of running, see whether the tables in --table are those of the records in --results, and the
+            figures in the bundles' metadata and READMEs those of the runs that their weights come from.
+        ship: instead of running, make the weights of one finished run, its last iterate, those of its bundle, and write
+            its figures into the bundle's metadata and README.
         results: folder of the records: <suite>/<method>_<setting>_seed<k>.json.
         table: Markdown file with the marks <!-- benchmark:begin --> and <!-- benchmark:end -->.
 
     Raises:
         UserError: an option or a file is faulty, a run fails, or the tables are out of date.
     """
-    if sum((report, check, pack is not None)) > 1:
-        raise UserError("--report, --check and --pack are three tasks; give one of them")
+    if sum((report, check, ship, pack is not None)) > 1:
+        raise UserError("--report, --check, --ship and --pack are four tasks; give one of them")
     if report or check:
         _tables(_suites(suite) or [load_suite(name) for name in known_suites()], output, results, table, check=check)
         return
@@ -101,6 +109,9 @@ def main(
         deadline=None if budget is None else started + 60 * budget,
         tell=lambda line: print(line, flush=True),
     )
+    if ship:
+        _ship(benchmark, rows, numbers, Path(results).expanduser())
+        return
     done = benchmark.run(rows, numbers)
     finished = sum(state == "finished" for state in done.values())
     print(f"{benchmark.folder}: {finished} of {len(done)} runs finished, {(time.time() - started) / 60:.1f} minutes")
@@ -118,12 +129,27 @@ def _tables(suites: list[Suite], output: str, results: str, table: str, *, check
         if text != read_text(path):
             raise UserError(f"{path}: its tables are not those of {folder}; write them by `benchmark --report`")
         print(f"{path}: its tables are those of {folder}")
+        for bundle in bundle_folders():
+            if check_shipped(bundle, {each.name: each for each in suites}, records):
+                print(f"{bundle.name}: its figures are those of the run that its weights come from")
         return
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(path)
     for page in write_pages(suites, runs, records):
         print(page)
+
+
+def _ship(benchmark: Benchmark, rows: list[Row], seeds: list[int], results: Path) -> None:
+    if len(rows) != 1 or len(seeds) != 1:
+        raise UserError("--ship: name one row by --methods and one seed by --seeds")
+    [row], [seed] = rows, seeds
+    folder, bundle = benchmark.run_folder(row, seed), bundle_folder(row.bundle)
+    for line in ship_weights(
+        benchmark.suite, benchmark.setting, row, folder, benchmark.datalist, bundle, device=benchmark.device
+    ):
+        print(line)
+    print(collect_result(folder, results))
 
 
 def _pack(suites: list[Suite], data: str, folder: str, bits: int, part_mb: float) -> None:

@@ -22,8 +22,7 @@ from common.federated.sites import read_sites, site_settings
 from common.federated.starting_point import inference_weights, starting_point
 from common.files import atomic_file, writable_folder
 from common.model_settings import read_settings, settings_file, write_settings
-
-from .pack import bundle_folder
+from common.packing.bundle_folder import bundle_folder
 
 _STEPS = ("job", "simulate", "collect")
 

@@ -19,6 +19,7 @@ from common.data.label_ranking import rank_studies
 from common.data.own_data import parse_class_names
 from common.errors import UserError
 from common.packing.archive import write_archive
+from common.packing.bundle_folder import bundle_folder
 from common.packing.installed_bundle import (
     WEIGHTS,
     class_names_of,
@@ -30,8 +31,6 @@ from common.packing.installed_bundle import (
 from common.packing.label_app import Installed, check_app, install, installed_bundles
 from common.packing.readme_commands import options_of_programs
 from common.packing.release import make_release
-
-from .pack import bundle_folder
 
 _OPTIONS = {
     "install": {"app", "force", "class_names", "seed"},

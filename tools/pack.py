@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import common
-from common.errors import UserError
 from common.packing.archive import write_archive
+from common.packing.bundle_folder import bundle_folder
 from common.packing.readme_commands import options_of_programs
 from common.packing.release import make_release
-
-REPO_ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(bundle: str, *, version: str | None = None, output: str = "build", weights_url: str | None = None) -> None:
@@ -47,16 +45,3 @@ def main(bundle: str, *, version: str | None = None, output: str = "build", weig
     for name, url in release.left_out.items():
         print(f"left out, to be uploaded to {url}: {folder / name}")
     print(f"SHA-256: {digest}")
-
-
-def bundle_folder(bundle: str) -> Path:
-    """The folder of a bundle that is given by its name or its folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    for folder in (Path(bundle).expanduser(), REPO_ROOT / "bundles" / bundle):
-        if (folder / "configs" / "metadata.json").is_file():
-            return folder.resolve()
-    names = ", ".join(path.name for path in sorted((REPO_ROOT / "bundles").glob("*")))
-    raise UserError(f"{bundle}: is no bundle, with a configs/metadata.json; name a folder or one of {names}")

@@ -9,10 +9,10 @@ from pathlib import Path
 import common
 from common.errors import UserError
 from common.packing.archive import checksum, unpack
+from common.packing.bundle_folder import bundle_folder
 from common.packing.readme_commands import options_of_programs
 from common.packing.strict_json import read_document
 from common.packing.verification import verification
-from tools.pack import bundle_folder
 
 
 def main(bundle: str) -> None:

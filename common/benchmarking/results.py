@@ -14,7 +14,7 @@ from ..reporting.training_curves import read_curves, thinned
 from .run_state import RunState
 from .suite import Row
 
-__all__ = ["RESULT", "collect_results", "load_results", "read_result", "write_result"]
+__all__ = ["RESULT", "collect_result", "collect_results", "load_results", "read_result", "write_result"]
 
 RESULT = "result.json"
 _ABOUT = ("suite", "setting", "method", "seed", "definition")
@@ -78,14 +78,20 @@ def collect_results(output: Path, folder: Path) -> list[Path]:
     Raises:
         UserError: a record is damaged.
     """
-    written = []
-    for path in sorted(output.glob(f"*/*/*/*/{RESULT}")):
-        result = read_result(path)
-        target = folder / result["suite"] / f"{result['method']}_{result['setting']}_seed{result['seed']}.json"
-        with atomic_file(target) as temporary:
-            shutil.copyfile(path, temporary)
-        written.append(target)
-    return written
+    return [collect_result(path.parent, folder) for path in sorted(output.glob(f"*/*/*/*/{RESULT}"))]
+
+
+def collect_result(run: Path, folder: Path) -> Path:
+    """Copy the record of one finished run, given by its folder, there, and return the file written.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    result = read_result(run / RESULT)
+    target = folder / result["suite"] / f"{result['method']}_{result['setting']}_seed{result['seed']}.json"
+    with atomic_file(target) as temporary:
+        shutil.copyfile(run / RESULT, temporary)
+    return target
 
 
 def load_results(folder: Path) -> list[dict[str, Any]]:

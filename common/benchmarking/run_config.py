@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
 from ..bundle import apply_preset, check_overrides
 from ..errors import UserError
+from ..packing.bundle_folder import bundle_folder
 
-__all__ = ["bundle_configs", "resolved_config"]
+__all__ = ["resolved_config"]
 
 VALIDATIONS = 4
 """Validations of a training, for its curve; each of them costs time."""
-
-
-def bundle_configs(bundle: str) -> Path:
-    """The folder of a bundle's configurations, by its name or, for one elsewhere, its folder.
-
-    Raises:
-        UserError: there is no such bundle.
-    """
-    project = Path(__file__).resolve().parents[2]
-    for folder in (project / "bundles" / bundle, Path(bundle).expanduser()):
-        if (folder / "configs" / "train.json").is_file():
-            return folder.resolve() / "configs"
-    raise UserError(f"{bundle}: no such bundle; a row of a suite names one of {project / 'bundles'}")
 
 
 def resolved_config(
@@ -49,7 +36,7 @@ def resolved_config(
     Raises:
         UserError: a file or a key is faulty.
     """
-    configs = bundle_configs(bundle)
+    configs = bundle_folder(bundle) / "configs"
     files = [configs / "train.json", *(configs / name for name in overlays)]
     for file in files:
         if not file.is_file():

@@ -13,10 +13,11 @@ from typing import Any
 from ..data.datalist import load_datalist
 from ..errors import UserError
 from ..files import write_json
+from ..packing.bundle_folder import bundle_folder
 from .label_variants import variant_datalist
 from .prediction_stage import predict
 from .results import RESULT, read_result, write_result
-from .run_config import bundle_configs, resolved_config
+from .run_config import resolved_config
 from .run_state import RunState, hardware
 from .scoring_stage import score
 from .suite import Row, Suite
@@ -118,7 +119,7 @@ class Benchmark:
         options |= {"cache_dir": self.output / self.suite.name / "cache"}
         options |= {} if self.device is None else {"device": self.device}
         deadline = None if self.deadline is None else self.deadline - self._reserve()
-        logs = bundle_configs(row.bundle) / "logging.conf"
+        logs = bundle_folder(row.bundle) / "configs" / "logging.conf"
         self.tell(f"{row.name}, seed {seed}: training, log in {state.folder / 'train.log'}")
         with _clock(state, "training"):
             done = train(config, state.folder, options, logging_conf=logs, deadline=deadline)
@@ -128,7 +129,7 @@ class Benchmark:
         return done
 
     def _predict(self, row: Row, state: RunState) -> bool:
-        configs = bundle_configs(row.bundle)
+        configs = bundle_folder(row.bundle) / "configs"
         files = [configs / "inference.json", *(configs / name for name in row.inference_overlays)]
         items = load_datalist(self.datalist, self.suite.section)
         overrides = {} if self.device is None else {"device": self.device}

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from ..bundle import apply_preset, check_overrides
 from ..errors import UserError
 from ..handlers.atomic_checkpoint import load_weights
-from ..model_settings import read_settings
+from ..model_settings import read_settings, writer
 
 __all__ = ["StartingPoint", "inference_weights", "starting_point"]
 
@@ -64,7 +64,7 @@ def starting_point(
 
     parser = _parser(bundle, shared | {"datalist": datalist, "device": "cpu"})
     handlers = parser["train::handlers"]
-    (place,) = (place for place, each in enumerate(handlers) if each["_target_"].endswith(".AtomicCheckpoint"))
+    place = writer(bundle / "configs" / "train.json", handlers)
     settings = parser.get_parsed_content(f"train::handlers::{place}::settings")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(parser.get_parsed_content("seed"))

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from ..data.class_names import names_in_metadata
 from ..errors import UserError
 from ..files import atomic_file, write_json
-from ..model_settings import read_settings, settings_file, write_settings
+from ..model_settings import read_settings, settings_file, write_settings, writer
 from .archive import checksum
 from .config_keys import merged
 from .renaming import package_name
@@ -122,20 +122,18 @@ def draw_weights(bundle: Path, *, seed: int, class_names: Sequence[str] | None =
     """
     names = list(class_names or class_names_of(bundle))
     handlers = read_document(bundle / _TRAIN).get("train", {}).get("handlers", [])
-    found = [handler for handler in handlers if str(handler.get("_target_")).endswith(".AtomicCheckpoint")]
-    if not found:
-        raise UserError(f"{bundle / _TRAIN}: has no AtomicCheckpoint, which tells the weights' settings; pack it anew")
+    found = handlers[writer(bundle / _TRAIN, handlers)]
     parser: ConfigParser = merged([bundle / _INFERENCE])
     parser["bundle_root"], parser["num_classes"] = str(bundle), len(names)
     with _own_modules(bundle), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            settings = {key: parser.get_parsed_content(key) for key in found[0]["settings"]}
+            settings = {key: parser.get_parsed_content(key) for key in found["settings"]}
             state = parser.get_parsed_content("network_def").state_dict()
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{bundle}: its network cannot be built ({reason}); install the bundle anew") from error
-    training = {"bundle": found[0].get("training", {}).get("bundle", bundle.name), "seed": seed}
+    training = {"bundle": found.get("training", {}).get("bundle", bundle.name), "seed": seed}
     if not has_classes(bundle, names):
         _rename_classes(bundle, names)
     with atomic_file(bundle / WEIGHTS) as temporary:

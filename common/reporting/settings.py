@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError
 from ..model_settings import settings_file
+from ..running_config import UNRESOLVED
 from .run_folder import Run, read_json
 
 __all__ = ["SettingsRow", "program_versions", "settings_table"]
@@ -18,7 +19,6 @@ __all__ = ["SettingsRow", "program_versions", "settings_table"]
 _CONFIGS = "config*.json"
 _META = "_meta_"
 _BUNDLE_KEYS = ("name", "version", "monai_version", "pytorch_version", "numpy_version")
-_COMPUTED = ("$", "@", "%")
 _PACKAGES = ("scribble-bundles", "monai", "torch", "pytorch-ignite", "numpy", "scipy", "nibabel")
 
 
@@ -114,7 +114,7 @@ def _of_weights(run: Run) -> dict[str, str]:
 
 
 def _is_plain(key: str, value: Any) -> bool:
-    if key.startswith("_") or (isinstance(value, str) and value.startswith(_COMPUTED)):
+    if key.startswith("_") or (isinstance(value, str) and value.startswith(UNRESOLVED)):
         return False
     if isinstance(value, list):
         return all(_is_plain("", item) and not isinstance(item, list) for item in value)

@@ -137,3 +137,11 @@ def test_departures_from_the_training(tmp_path: Path) -> None:
     config = {"filters": 16, "pixdim": (2.0, 2.0), "roi_size": "$settings.of(@weights, 'roi_size', [1, 1])", "depth": 4}
     assert settings.departures(weights, config) == [f"filters is 16, and was 8 in the training of {weights}"]
     assert settings.departures(tmp_path / "other.pt", config) == []
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_training_has_one_handler_that_writes_weights(count: int, tmp_path: Path) -> None:
+    handlers = [{"_target_": "StatsHandler"}, *[{"_target_": "common.handlers.AtomicCheckpoint"}] * count]
+    with pytest.raises(UserError, match=f"train.json: has {count} AtomicCheckpoint handlers"):
+        settings.writer(tmp_path / "train.json", handlers)
+    assert settings.writer(tmp_path / "train.json", [*handlers[:1], {"_target_": "a.AtomicCheckpoint"}]) == 1

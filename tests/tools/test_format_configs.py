@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from tools.format_configs import bundle_configs, format_text, main
+from common.json_layout import format_text
+from tools.format_configs import bundle_configs, main
 
 
 def test_short_values_share_a_line_and_order_and_spelling_stay() -> None:

@@ -1,0 +1,247 @@
+"""The weights of a run as a bundle's own, with the figures of the run in the bundle's metadata and README."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tempfile
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.datalist import load_datalist
+from ..data.volume_reader import read_volume
+from ..errors import UserError
+from ..files import atomic_file, read_text
+from ..json_layout import format_text
+from ..model_settings import settings_file, settings_text
+from ..packing.large_files import LIMIT
+from .prediction_stage import predict, prediction_file
+from .results import RESULT, read_result
+from .suite import Row, Suite
+
+__all__ = ["BEGIN", "END", "LEAST_SAME", "check_shipped", "figures", "half_precision", "paragraph", "ship"]
+
+BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
+LEAST_SAME = 0.999
+"""The share of voxels that have to keep their class where weights are stored in half precision."""
+_WEIGHTS = Path("models", "model.pt")
+_METADATA = Path("configs", "metadata.json")
+_README = Path("docs", "README.md")
+_NAMES = {"float16": "half precision", "float32": "single precision"}
+_WIDTH = 120
+
+
+def ship(
+    suite: Suite, setting: str, row: Row, folder: Path, datalist: Path, bundle: Path, *, device: str | None = None
+) -> list[str]:
+    """Make the last iterate of a finished run the weights of its bundle.
+
+    The weights are stored in half precision if that leaves the class of at least :data:`LEAST_SAME` of all voxels of
+    the scored cases as it is, which is tried on every one of them; else as they are. ``models/model.json`` names the
+    run, ``configs/metadata.json`` and the part of ``docs/README.md`` between its two marks get its figures.
+
+    Args:
+        suite: the suite.
+        setting: the setting of the run.
+        row: the row of the run.
+        folder: the run's folder.
+        datalist: the suite's datalist.
+        bundle: the folder of the row's bundle.
+        device: where to predict; None for a GPU where there is one.
+
+    Returns:
+        what was written, a line for each file.
+
+    Raises:
+        UserError: the run is not finished, a file is damaged or without marks, or the weights are too large.
+    """
+    if not (folder / RESULT).is_file():
+        raise UserError(f"{folder}: holds no finished run; finish it before its weights are shipped")
+    result = read_result(folder / RESULT)
+    document = _document(settings_file(folder / "model.pt"))
+    state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    readme, metadata = read_text(bundle / _README), _document(bundle / _METADATA)
+    _parts(bundle / _README, readme)
+
+    precision, share, content = "float16", 0.0, _bytes(half_precision(state))
+    if len(content) <= LIMIT:
+        share = _same(suite, row, bundle, content, document, folder, datalist, device)
+    if share < LEAST_SAME:
+        precision, content = "float32", _bytes(state)
+        if len(content) > LIMIT:
+            large = f"{len(content) / 2**20:.0f} MB in single precision, over {LIMIT / 2**20:.0f}"
+            kept = f"in half precision {100 * share:.2f} % of the voxels keep their class"
+            raise UserError(f"{folder / 'model.pt'}: {large}, and {kept}; train a smaller network")
+    origin = {"suite": suite.name, "setting": setting, "method": row.name, "seed": result["seed"]}
+    document["training"] |= {"benchmark": origin, "precision": precision}
+    document["training"] |= {"same_class": round(share, 6)} if precision == "float16" else {}
+    metadata["eval_metrics"] = figures(result)
+    text = _with_paragraph(bundle / _README, readme, paragraph(suite, row, result, document["training"]))
+
+    written = {
+        settings_file(bundle / _WEIGHTS): settings_text(document).encode(),
+        bundle / _WEIGHTS: content,
+        bundle / _METADATA: format_text(json.dumps(metadata, ensure_ascii=False)).encode(),
+        bundle / _README: text.encode(),
+    }
+    for path, each in written.items():
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(each)
+    size = f"{len(content) / 2**20:.1f} MB, {_NAMES[precision]}"
+    return [f"{path} ({size})" if path.suffix == ".pt" else str(path) for path in written]
+
+
+def check_shipped(bundle: Path, suites: Mapping[str, Suite], results: list[dict[str, Any]]) -> bool:
+    """See whether a bundle's metadata and README tell the figures of the run that its weights come from.
+
+    Args:
+        bundle: the bundle's folder.
+        suites: the suites by name.
+        results: records of runs.
+
+    Returns:
+        Whether the weights come from a run of one of these suites.
+
+    Raises:
+        UserError: the record of the run is missing, or the figures are others.
+    """
+    path = settings_file(bundle / _WEIGHTS)
+    training = _document(path)["training"] if path.is_file() else {}
+    origin = training.get("benchmark")
+    if origin is None or origin["suite"] not in suites:
+        return False
+    records = [each for each in results if all(each[key] == origin[key] for key in origin)]
+    if not records or origin["method"] not in suites[origin["suite"]].rows:
+        raise UserError(f"{path}: comes from a run without a record ({json.dumps(origin)}); ship weights anew")
+    suite = suites[origin["suite"]]
+    again = f"`benchmark --ship --suite {suite.name} --setting {origin['setting']} --methods {origin['method']}`"
+    if _document(bundle / _METADATA).get("eval_metrics") != figures(records[0]):
+        raise UserError(f"{bundle / _METADATA}: eval_metrics are not those of the weights' run; write them by {again}")
+    text = read_text(bundle / _README)
+    if text != _with_paragraph(
+        bundle / _README, text, paragraph(suite, suite.rows[origin["method"]], records[0], training)
+    ):
+        raise UserError(f"{bundle / _README}: its figures are not those of the weights' run; write them by {again}")
+    return True
+
+
+def half_precision(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict with its floating point values in float16; others, such as counters, stay as they are."""
+    return {
+        key: value.half() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for key, value in state.items()
+    }
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of a run's last iterate as a bundle's metadata have them: means over the scored cases."""
+    scores = result["scores"]["last"]
+    found: dict[str, float | None] = {"mean_iou": scores.get("mean_iou")}
+    if scores.get("mean_iou") is None:
+        found["mean_dice"] = scores["dice"]["all"][0]
+        found |= {f"dice_{name}": scores["dice"][name][0] for name in scores["class_names"][1:]}
+        found["mean_hd95_mm"] = scores.get("hd95", {"all": [None]})["all"][0]
+        found["pooled_slice_dice"] = scores.get("pooled", [None])[0]
+    return {name: round(value, 4) for name, value in found.items() if value is not None}
+
+
+def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """What a bundle's README says of its weights: their training, their figures, and how to make them again.
+
+    Args:
+        suite: the suite.
+        row: the row of the run.
+        result: the record of the run.
+        training: the part of that name in ``models/model.json``.
+    """
+    setting, scores = result["setting"], result["scores"]["last"]
+    about = suite.settings[setting].get("about", "").rstrip(".")
+    hardware, minutes = result["hardware"], result["seconds"].get("training", 0.0) / 60
+    place = hardware["cpu"] if hardware["device"] == "CPU" else hardware["device"]
+    same = training.get("same_class")
+    kept = "" if same is None else f", which leaves the class of {100 * same:.3f} % of the voxels scored here as it was"
+    count, noun = scores["volumes"], "volumes" if suite.score == "dice" else "images"
+    parts = [
+        f"The weights in `models/model.pt` come from the command below: {suite.title}; {row.supervision}; setting",
+        f"`{setting}` ({about}); {result['iterations']:,} steps ({result['epochs']} epochs), seed {result['seed']},",
+        f"{minutes:.0f} minutes on {place}; the last iterate, stored in {_NAMES[training['precision']]}{kept}.",
+        f"{suite.protocol} The scored cases chose nothing. Figures on the native grid, without post-processing,",
+        f"mean ± standard deviation over {count} {noun}:",
+    ]
+    names = [*scores["class_names"][1:], "all"]
+    heading = [*scores["class_names"][1:], "mean"]
+    lines = [["", *heading], ["---"] * (len(names) + 1), ["Dice", *(_cell(scores["dice"][name], 3) for name in names)]]
+    if "hd95" in scores:
+        lines.append(["HD95 (mm)", *(_cell(scores["hd95"][name], 1) for name in names)])
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("|  |", "| |")
+    more = [f"Pooled slice Dice {_cell(scores['pooled'], 3)}."] if scores.get("pooled") else []
+    more += [f"mIoU {100 * scores['mean_iou']:.1f} %."] if scores.get("mean_iou") is not None else []
+    more.append("The terms of the data are in [`data_license.txt`](data_license.txt).")
+    command = f"python -m tools benchmark --suite {suite.name} --setting {setting} --methods {row.name}"
+    command += f" --seeds {result['seed']}"
+    texts = [_filled(" ".join(parts)), table, _filled(" ".join(more)), f"```bash\n{command}\n```"]
+    return "\n\n".join(texts)
+
+
+def _same(
+    suite: Suite,
+    row: Row,
+    bundle: Path,
+    content: bytes,
+    document: Mapping[str, Any],
+    folder: Path,
+    datalist: Path,
+    device: str | None,
+) -> float:
+    """The share of all voxels of the scored cases that other weights give the class that the run gave them."""
+    items = load_datalist(datalist, suite.section)
+    configs = [bundle / "configs" / "inference.json", *(bundle / "configs" / name for name in row.inference_overlays)]
+    equal = total = 0
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        weights = Path(temporary, "model.pt")
+        weights.write_bytes(content)
+        settings_file(weights).write_text(settings_text(document), encoding="utf-8")
+        predict(configs, weights, items, Path(temporary), overrides={} if device is None else {"device": device})
+        for item in items:
+            was = read_volume(prediction_file(folder / "last" / "predictions", item)).data
+            now = read_volume(prediction_file(Path(temporary), item)).data
+            equal, total = equal + int((was == now).sum()), total + was.size
+    return equal / total
+
+
+def _bytes(state: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(read_text(path)))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); restore the file") from error
+
+
+def _parts(path: Path, text: str) -> tuple[str, str]:
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise UserError(f"{path}: needs the lines {BEGIN} and {END} once each, where the weights' figures go")
+    return text.partition(BEGIN)[0], text.partition(END)[2]
+
+
+def _with_paragraph(path: Path, text: str, content: str) -> str:
+    before, behind = _parts(path, text)
+    return f"{before}{BEGIN}\n{content}\n{END}{behind}"
+
+
+def _cell(pair: list[float | None], places: int) -> str:
+    mean, std = pair
+    return "none found" if mean is None or std is None else f"{mean:.{places}f} ± {std:.{places}f}"
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(re.sub(r"\s+", " ", text), _WIDTH, break_long_words=False, break_on_hyphens=False)

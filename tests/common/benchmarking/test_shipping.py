@@ -1,0 +1,168 @@
+"""Weights of a benchmark's run as a bundle's own: what is stored, what is told of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.benchmarking import shipping
+from common.benchmarking.runner import Benchmark
+from common.benchmarking.shipping import check_shipped, figures, half_precision, paragraph, ship
+from common.benchmarking.suite import Suite, load_suite
+from common.data.datalist import datalist_info, load_datalist
+from common.data.datalist_writer import write_datalist
+from common.errors import UserError
+
+BASELINES = Path(__file__).resolve().parents[3] / "bundles" / "baselines"
+KEYS = {"pixdim": [4.0, 4.0], "roi_size": [48, 48], "filters": 2, "batch_size": 8, "num_classes": 4}
+CONTENT: dict[str, Any] = {
+    "title": "Made-up hearts",
+    "protocol": "Two train.",
+    "prepare": "",
+    "pooled": True,
+    "settings": {"tiny": {"steps": 3, "keys": KEYS, "about": "small."}},
+    "rows": {"pce": {"title": "pCE", "bundle": "baselines", "supervision": "scribbles of 2 volumes"}},
+}
+FILES = ["models/model.json", "models/model.pt", "configs/metadata.json", "docs/README.md"]
+
+
+@pytest.fixture(scope="module")
+def made(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """A suite with one run that is done."""
+    folder = tmp_path_factory.mktemp("shipping")
+    (folder / "hearts.json").write_text(json.dumps(CONTENT))
+    source = phantom_dir / "datalist.json"
+    sections = {
+        "training": load_datalist(source, "training")[:2],
+        "validation": load_datalist(source, "validation")[:1],
+    }
+    write_datalist(folder / "datalist.json", datalist_info(source) | sections)
+    suite = load_suite(str(folder / "hearts.json"))
+    benchmark = Benchmark(suite, "tiny", folder / "datalist.json", folder / "runs", device="cpu")
+    assert benchmark.run(list(suite.rows.values()), [1]) == {("pce", 1): "finished"}
+    return benchmark
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A copy of a bundle that may be changed."""
+    shutil.copytree(BASELINES, tmp_path / "baselines", ignore=shutil.ignore_patterns("output", "data"))
+    return tmp_path / "baselines"
+
+
+def shipped(made: Benchmark, bundle: Path) -> list[str]:
+    row = made.suite.rows["pce"]
+    return ship(made.suite, "tiny", row, made.run_folder(row, 1), made.datalist, bundle, device="cpu")
+
+
+def suites(made: Benchmark) -> dict[str, Suite]:
+    return {made.suite.name: made.suite}
+
+
+def record(made: Benchmark) -> dict[str, Any]:
+    return dict(json.loads((made.run_folder(made.suite.rows["pce"], 1) / "result.json").read_text()))
+
+
+def test_the_last_iterate_becomes_the_bundles_weights(made: Benchmark, bundle: Path) -> None:
+    assert not check_shipped(bundle, suites(made), [record(made)]), "these weights come from elsewhere"
+    lines = shipped(made, bundle)
+    assert [line.split(" (")[0] for line in lines] == [str(bundle / name) for name in FILES]
+    assert "half precision" in lines[1]
+    run = made.run_folder(made.suite.rows["pce"], 1)
+    before, after = (torch.load(path / "model.pt", weights_only=True) for path in (run, bundle / "models"))
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        assert after[key].dtype == (torch.float16 if value.is_floating_point() else value.dtype), key
+        assert torch.equal(after[key], value.to(after[key].dtype)), key
+    settings = json.loads((bundle / "models" / "model.json").read_text())
+    assert settings["settings"]["filters"] == 2
+    assert settings["training"]["benchmark"] == {"suite": "hearts", "setting": "tiny", "method": "pce", "seed": 1}
+    assert 0.999 <= settings["training"]["same_class"] <= 1.0
+    metrics = json.loads((bundle / "configs" / "metadata.json").read_text())["eval_metrics"]
+    scores = record(made)["scores"]["last"]
+    assert metrics["mean_dice"] == round(scores["dice"]["all"][0], 4)
+    assert metrics["pooled_slice_dice"] == round(scores["pooled"][0], 4)
+    readme = (bundle / "docs" / "README.md").read_text()
+    assert "Made-up hearts; scribbles of 2 volumes; setting `tiny` (small)" in re.sub(r"\s+", " ", readme)
+    assert f"| Dice | {scores['dice']['RV'][0]:.3f} ± 0.000 |" in readme
+    assert max(map(len, readme.split(shipping.BEGIN)[1].split(shipping.END)[0].splitlines())) <= 120
+    assert check_shipped(bundle, suites(made), [record(made)])
+    assert not check_shipped(bundle, {}, []), "of other suites nothing is known"
+    assert sorted(path.name for path in (bundle / "models").iterdir()) == ["model.json", "model.pt"]
+
+
+def test_other_figures_are_noticed(made: Benchmark, bundle: Path) -> None:
+    shipped(made, bundle)
+    other = record(made)
+    with pytest.raises(UserError, match=r"model.json: comes from a run without a record"):
+        check_shipped(bundle, suites(made), [other | {"seed": 2}])
+    readme = bundle / "docs" / "README.md"
+    readme.write_text(readme.read_text().replace("| Dice | ", "| Dice | 9"))
+    with pytest.raises(UserError, match=r"README.md: its figures are not those .*--suite hearts --setting tiny"):
+        check_shipped(bundle, suites(made), [other])
+    other["scores"]["last"]["dice"]["RV"] = [0.99, 0.0]
+    with pytest.raises(UserError, match=r"metadata.json: eval_metrics are not those"):
+        check_shipped(bundle, suites(made), [other])
+
+
+def test_single_precision_stays_where_half_changes_classes(
+    made: Benchmark, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_left_ventricle(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        [last] = [key for key, value in state.items() if key.endswith("bias") and value.shape == (4,)]
+        return state | {last: torch.tensor([0.0, 0.0, 0.0, 1e6])}
+
+    monkeypatch.setattr(shipping, "half_precision", all_left_ventricle)
+    assert "single precision" in shipped(made, bundle)[1]
+    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    assert all(not value.is_floating_point() or value.dtype == torch.float32 for value in state.values())
+    training = json.loads((bundle / "models" / "model.json").read_text())["training"]
+    assert training["precision"] == "float32"
+    assert "same_class" not in training
+    assert check_shipped(bundle, suites(made), [record(made)])
+
+
+def test_too_large_unfinished_or_unmarked_changes_nothing(
+    made: Benchmark, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (bundle / name).read_bytes() for name in FILES}
+    row = made.suite.rows["pce"]
+    with pytest.raises(UserError, match=r"holds no finished run; finish it"):
+        ship(made.suite, "tiny", row, tmp_path, made.datalist, bundle)
+    with monkeypatch.context() as patch:
+        patch.setattr(shipping, "LIMIT", 1000)
+        with pytest.raises(UserError, match=r"in single precision, over 0, and in half precision 0.00 % of the voxels"):
+            shipped(made, bundle)
+    assert {name: (bundle / name).read_bytes() for name in FILES} == before
+    readme = bundle / "docs" / "README.md"
+    readme.write_text(readme.read_text().replace(shipping.END, ""))
+    with pytest.raises(UserError, match=r"README.md: needs the lines .* once each"):
+        shipped(made, bundle)
+    assert (bundle / "models" / "model.pt").read_bytes() == before["models/model.pt"]
+
+
+def test_counters_stay_whole() -> None:
+    state = half_precision({"w": torch.tensor([1.5]), "n": torch.tensor(70000)})
+    assert (state["w"].dtype, state["n"].dtype, int(state["n"])) == (torch.float16, torch.int64, 70000)
+
+
+def test_figures_of_pictures_are_their_mean_iou(made: Benchmark) -> None:
+    result = record(made)
+    result["scores"] = {
+        "last": {
+            "volumes": 3,
+            "class_names": ["a", "b"],
+            "mean_iou": 0.81234,
+            "dice": {"b": [0.7, 0.1], "all": [0.7, 0.1]},
+        }
+    }
+    assert figures(result) == {"mean_iou": 0.8123}
+    text = paragraph(made.suite, made.suite.rows["pce"], result, {"precision": "float32"})
+    assert "mIoU 81.2 %." in text
+    assert "HD95" not in text
