@@ -88,6 +88,6 @@ def hardware() -> dict[str, Any]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
     return {
         "device": device,
-        "cpu": f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads",
+        "cpu": f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''}",
         "versions": program_versions(),
     }
