@@ -115,7 +115,7 @@ def test_single_precision_stays_where_half_changes_classes(
     made: Benchmark, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def all_left_ventricle(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        [last] = [key for key, value in state.items() if key.endswith("bias") and value.shape == (4,)]
+        [*_, last] = [key for key, value in state.items() if key.endswith("bias") and value.shape == (4,)]
         return state | {last: torch.tensor([0.0, 0.0, 0.0, 1e6])}
 
     monkeypatch.setattr(shipping, "half_precision", all_left_ventricle)
