@@ -33,6 +33,7 @@ _WEIGHTS = Path("models", "model.pt")
 _METADATA = Path("configs", "metadata.json")
 _README = Path("docs", "README.md")
 _NAMES = {"float16": "half precision", "float32": "single precision"}
+_SENTENCE = "The weights come from"
 _WIDTH = 120
 
 
@@ -75,7 +76,7 @@ def ship(
     origin = {"suite": suite.name, "setting": setting, "method": row.name, "seed": result["seed"]}
     document["training"] |= {"benchmark": origin, "precision": precision}
     document["training"] |= {"same_class": round(share, 6)} if precision == "float16" else {}
-    metadata["eval_metrics"] = figures(result)
+    metadata |= _told(metadata, suite, row, result)
     text = _with_paragraph(bundle / _README, readme, paragraph(suite, row, result, document["training"]))
 
     written = {
@@ -116,12 +117,12 @@ def check_shipped(bundle: Path, suites: Mapping[str, Suite], results: list[dict[
         raise UserError(f"{path}: comes from a run without a record ({json.dumps(origin)}); ship weights anew")
     suite = suites[origin["suite"]]
     again = f"`benchmark --ship --suite {suite.name} --setting {origin['setting']} --methods {origin['method']}`"
-    if _document(bundle / _METADATA).get("eval_metrics") != figures(records[0]):
-        raise UserError(f"{bundle / _METADATA}: eval_metrics are not those of the weights' run; write them by {again}")
+    row, metadata = suite.rows[origin["method"]], _document(bundle / _METADATA)
+    for key, value in _told(metadata, suite, row, records[0]).items():
+        if metadata.get(key) != value:
+            raise UserError(f"{bundle / _METADATA}: {key} is not that of the weights' run; write it by {again}")
     text = read_text(bundle / _README)
-    if text != _with_paragraph(
-        bundle / _README, text, paragraph(suite, suite.rows[origin["method"]], records[0], training)
-    ):
+    if text != _with_paragraph(bundle / _README, text, paragraph(suite, row, records[0], training)):
         raise UserError(f"{bundle / _README}: its figures are not those of the weights' run; write them by {again}")
     return True
 
@@ -161,13 +162,12 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
     place = hardware["cpu"] if hardware["device"] == "CPU" else hardware["device"]
     same = training.get("same_class")
     kept = "" if same is None else f", which leaves the class of {100 * same:.3f} % of the voxels scored here as it was"
-    count, noun = scores["volumes"], "volumes" if suite.score == "dice" else "images"
     parts = [
         f"The weights in `models/model.pt` come from the command below: {suite.title}; {row.supervision}; setting",
         f"`{setting}` ({about}); {result['iterations']:,} steps ({result['epochs']} epochs), seed {result['seed']},",
         f"{minutes:.0f} minutes on {place}; the last iterate, stored in {_NAMES[training['precision']]}{kept}.",
         f"{suite.protocol} The scored cases chose nothing. Figures on the native grid, without post-processing,",
-        f"mean ± standard deviation over {count} {noun}:",
+        f"mean ± standard deviation over {_count(suite, result)}:",
     ]
     names = [*scores["class_names"][1:], "all"]
     heading = [*scores["class_names"][1:], "mean"]
@@ -182,6 +182,17 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
     command += f" --seeds {result['seed']}"
     texts = [_filled(" ".join(parts)), table, _filled(" ".join(more)), f"```bash\n{command}\n```"]
     return "\n\n".join(texts)
+
+
+def _told(metadata: Mapping[str, Any], suite: Suite, row: Row, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bundle's metadata say of its weights: the end of the description, and the scores."""
+    method = str(metadata.get("description", "")).partition(_SENTENCE)[0].rstrip()
+    device = "a CPU" if result["hardware"]["device"] == "CPU" else "a GPU"
+    sentence = (
+        f"{_SENTENCE} {result['iterations']:,} steps on {device} with {row.supervision} ({suite.title}; {row.title}); "
+        f"eval_metrics are the last iterate's on {_count(suite, result)} that it has not seen."
+    )
+    return {"description": f"{method} {sentence}".strip(), "eval_metrics": figures(result)}
 
 
 def _same(
@@ -208,6 +219,10 @@ def _same(
             now = read_volume(prediction_file(Path(temporary), item)).data
             equal, total = equal + int((was == now).sum()), total + was.size
     return equal / total
+
+
+def _count(suite: Suite, result: Mapping[str, Any]) -> str:
+    return f"{result['scores']['last']['volumes']} {'volumes' if suite.score == 'dice' else 'images'}"
 
 
 def _bytes(state: Mapping[str, Any]) -> bytes:

@@ -84,7 +84,15 @@ def test_the_last_iterate_becomes_the_bundles_weights(made: Benchmark, bundle: P
     assert settings["settings"]["filters"] == 2
     assert settings["training"]["benchmark"] == {"suite": "hearts", "setting": "tiny", "method": "pce", "seed": 1}
     assert 0.999 <= settings["training"]["same_class"] <= 1.0
-    metrics = json.loads((bundle / "configs" / "metadata.json").read_text())["eval_metrics"]
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    method, _, sentence = metadata["description"].partition(" The weights come from ")
+    assert method.endswith("each a small overlay of one training.")
+    steps = settings["training"]["iterations"]
+    assert sentence == (
+        f"{steps} steps on a CPU with scribbles of 2 volumes (Made-up hearts; pCE); "
+        "eval_metrics are the last iterate's on 1 volumes that it has not seen."
+    )
+    metrics = metadata["eval_metrics"]
     scores = record(made)["scores"]["last"]
     assert metrics["mean_dice"] == round(scores["dice"]["all"][0], 4)
     assert metrics["pooled_slice_dice"] == round(scores["pooled"][0], 4)
@@ -107,7 +115,7 @@ def test_other_figures_are_noticed(made: Benchmark, bundle: Path) -> None:
     with pytest.raises(UserError, match=r"README.md: its figures are not those .*--suite hearts --setting tiny"):
         check_shipped(bundle, suites(made), [other])
     other["scores"]["last"]["dice"]["RV"] = [0.99, 0.0]
-    with pytest.raises(UserError, match=r"metadata.json: eval_metrics are not those"):
+    with pytest.raises(UserError, match=r"metadata.json: eval_metrics is not that of"):
         check_shipped(bundle, suites(made), [other])
 
 
