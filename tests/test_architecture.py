@@ -12,6 +12,7 @@ import pytest
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "json_layout": 0,
     "model_settings": 0,
     "distributed": 0,
     "shared_batch": 0,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tempfile
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,12 @@ from ..files import atomic_file, read_text
 from ..json_layout import format_text
 from ..model_settings import settings_file, settings_text
 from ..packing.large_files import LIMIT
+from .model_card import PRECISIONS, metadata_of, paragraph
 from .prediction_stage import predict, prediction_file
 from .results import RESULT, read_result
 from .suite import Row, Suite
 
-__all__ = ["BEGIN", "END", "LEAST_SAME", "check_shipped", "figures", "half_precision", "paragraph", "ship"]
+__all__ = ["BEGIN", "END", "LEAST_SAME", "check_shipped", "half_precision", "ship"]
 
 BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
 LEAST_SAME = 0.999
@@ -32,9 +31,6 @@ LEAST_SAME = 0.999
 _WEIGHTS = Path("models", "model.pt")
 _METADATA = Path("configs", "metadata.json")
 _README = Path("docs", "README.md")
-_NAMES = {"float16": "half precision", "float32": "single precision"}
-_SENTENCE = "The weights come from"
-_WIDTH = 120
 
 
 def ship(
@@ -76,7 +72,7 @@ def ship(
     origin = {"suite": suite.name, "setting": setting, "method": row.name, "seed": result["seed"]}
     document["training"] |= {"benchmark": origin, "precision": precision}
     document["training"] |= {"same_class": round(share, 6)} if precision == "float16" else {}
-    metadata |= _told(metadata, suite, row, result)
+    metadata |= metadata_of(metadata, suite, row, result)
     text = _with_paragraph(bundle / _README, readme, paragraph(suite, row, result, document["training"]))
 
     written = {
@@ -88,7 +84,7 @@ def ship(
     for path, each in written.items():
         with atomic_file(path) as temporary:
             temporary.write_bytes(each)
-    size = f"{len(content) / 2**20:.1f} MB, {_NAMES[precision]}"
+    size = f"{len(content) / 2**20:.1f} MB, {PRECISIONS[precision]}"
     size += "; pack them with --weights_url" if len(content) > LIMIT else ""
     return [f"{path} ({size})" if path.suffix == ".pt" else str(path) for path in written]
 
@@ -118,7 +114,7 @@ def check_shipped(bundle: Path, suites: Mapping[str, Suite], results: list[dict[
     suite = suites[origin["suite"]]
     again = f"`benchmark --ship --suite {suite.name} --setting {origin['setting']} --methods {origin['method']}`"
     row, metadata = suite.rows[origin["method"]], _document(bundle / _METADATA)
-    for key, value in _told(metadata, suite, row, records[0]).items():
+    for key, value in metadata_of(metadata, suite, row, records[0]).items():
         if metadata.get(key) != value:
             raise UserError(f"{bundle / _METADATA}: {key} is not that of the weights' run; write it by {again}")
     text = read_text(bundle / _README)
@@ -133,66 +129,6 @@ def half_precision(state: Mapping[str, Any]) -> dict[str, Any]:
         key: value.half() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
         for key, value in state.items()
     }
-
-
-def figures(result: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of a run's last iterate as a bundle's metadata have them: means over the scored cases."""
-    scores = result["scores"]["last"]
-    found: dict[str, float | None] = {"mean_iou": scores.get("mean_iou")}
-    if scores.get("mean_iou") is None:
-        found["mean_dice"] = scores["dice"]["all"][0]
-        found |= {f"dice_{name}": scores["dice"][name][0] for name in scores["class_names"][1:]}
-        found["mean_hd95_mm"] = scores.get("hd95", {"all": [None]})["all"][0]
-        found["pooled_slice_dice"] = scores.get("pooled", [None])[0]
-    return {name: round(value, 4) for name, value in found.items() if value is not None}
-
-
-def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """What a bundle's README says of its weights: their training, their figures, and how to make them again.
-
-    Args:
-        suite: the suite.
-        row: the row of the run.
-        result: the record of the run.
-        training: the part of that name in ``models/model.json``.
-    """
-    setting, scores = result["setting"], result["scores"]["last"]
-    about = suite.settings[setting].get("about", "").rstrip(".")
-    hardware, minutes = result["hardware"], result["seconds"].get("training", 0.0) / 60
-    place = hardware["cpu"] if hardware["device"] == "CPU" else hardware["device"]
-    same = training.get("same_class")
-    kept = "" if same is None else f", which leaves the class of {100 * same:.3f} % of the voxels scored here as it was"
-    parts = [
-        f"The weights in `models/model.pt` come from the command below: {suite.title}; {row.supervision}; setting",
-        f"`{setting}` ({about}); {result['iterations']:,} steps ({result['epochs']} epochs), seed {result['seed']},",
-        f"{minutes:.0f} minutes on {place}; the last iterate, stored in {_NAMES[training['precision']]}{kept}.",
-        f"{suite.protocol} The scored cases chose nothing. Figures on the native grid, without post-processing,",
-        f"mean ± standard deviation over {_count(suite, result)}:",
-    ]
-    names = [*scores["class_names"][1:], "all"]
-    heading = [*scores["class_names"][1:], "mean"]
-    lines = [["", *heading], ["---"] * (len(names) + 1), ["Dice", *(_cell(scores["dice"][name], 3) for name in names)]]
-    if "hd95" in scores:
-        lines.append(["HD95 (mm)", *(_cell(scores["hd95"][name], 1) for name in names)])
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("|  |", "| |")
-    more = [f"Pooled slice Dice {_cell(scores['pooled'], 3)}."] if scores.get("pooled") else []
-    more += [f"mIoU {100 * scores['mean_iou']:.1f} %."] if scores.get("mean_iou") is not None else []
-    more.append("The terms of the data are in [`data_license.txt`](data_license.txt).")
-    command = f"python -m tools benchmark --suite {suite.name} --setting {setting} --methods {row.name}"
-    command += f" --seeds {result['seed']}"
-    texts = [_filled(" ".join(parts)), table, _filled(" ".join(more)), f"```bash\n{command}\n```"]
-    return "\n\n".join(texts)
-
-
-def _told(metadata: Mapping[str, Any], suite: Suite, row: Row, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a bundle's metadata say of its weights: the end of the description, and the scores."""
-    method = str(metadata.get("description", "")).partition(_SENTENCE)[0].rstrip()
-    device = "a CPU" if result["hardware"]["device"] == "CPU" else "a GPU"
-    sentence = (
-        f"{_SENTENCE} {result['iterations']:,} steps on {device} with {row.supervision} ({suite.title}; {row.title}); "
-        f"eval_metrics are the last iterate's on {_count(suite, result)} that it has not seen."
-    )
-    return {"description": f"{method} {sentence}".strip(), "eval_metrics": figures(result)}
 
 
 def _same(
@@ -221,10 +157,6 @@ def _same(
     return equal / total
 
 
-def _count(suite: Suite, result: Mapping[str, Any]) -> str:
-    return f"{result['scores']['last']['volumes']} {'volumes' if suite.score == 'dice' else 'images'}"
-
-
 def _bytes(state: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
@@ -247,12 +179,3 @@ def _parts(path: Path, text: str) -> tuple[str, str]:
 def _with_paragraph(path: Path, text: str, content: str) -> str:
     before, behind = _parts(path, text)
     return f"{before}{BEGIN}\n{content}\n{END}{behind}"
-
-
-def _cell(pair: list[float | None], places: int) -> str:
-    mean, std = pair
-    return "none found" if mean is None or std is None else f"{mean:.{places}f} ± {std:.{places}f}"
-
-
-def _filled(text: str) -> str:
-    return textwrap.fill(re.sub(r"\s+", " ", text), _WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -149,7 +149,10 @@ def test_a_preset_sets_its_keys_and_no_other(preset):
         parser = started(config, preset)
         keys = {key for key, value in content.items() if not isinstance(value, dict)}
         for key in keys - {"preset", "initialize", "run"}:
-            assert parser.get(key) == content["presets"][preset].get(key, content[key]), key
+            expected = content["presets"][preset].get(key, content[key])
+            # the parser writes the ids of an expression in its own way
+            expected = expected.replace("#", "::") if isinstance(expected, str) else expected
+            assert parser.get(key) == expected, key
 
 
 def test_compact_reaches_network_preprocessing_and_window():

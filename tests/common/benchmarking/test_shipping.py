@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from common.benchmarking import shipping
+from common.benchmarking.model_card import figures, paragraph
 from common.benchmarking.runner import Benchmark
-from common.benchmarking.shipping import check_shipped, figures, half_precision, paragraph, ship
+from common.benchmarking.shipping import check_shipped, half_precision, ship
 from common.benchmarking.suite import Suite, load_suite
 from common.data.datalist import datalist_info, load_datalist
 from common.data.datalist_writer import write_datalist

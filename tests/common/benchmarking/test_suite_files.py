@@ -39,7 +39,7 @@ def written(folder: Path, **changes: Any) -> str:
     return str(path)
 
 
-def test_the_suites_of_the_issue_are_there() -> None:
+def test_the_suites_have_the_rows_that_the_papers_have() -> None:
     assert known_suites() == ["acdc", "acdc_half", "les_av", "mnist", "mscmr"]
     for name in ("acdc", "acdc_half"):
         rows = {"pce", "wpce", "gated_crf", "dense", "dmpls", "attenscribble", "cyclemix", "coarse_labels"}
@@ -48,8 +48,9 @@ def test_the_suites_of_the_issue_are_there() -> None:
     assert (maag["pooled"], maag["score"]) == (0.843, 0.816)
     robust = load_suite("acdc").chosen(["robustness"])
     assert {row.variant for row in robust} == {"thin", "thick", "short", None}
-    shares = {row.keys["labelled_share"] for row in robust if row.variant is None}
-    assert shares == {0.05, 0.1, 0.25, 0.5}
+    shares = {row.keys.get("labelled_share", 1.0) for row in robust if row.variant is None}
+    assert shares == {0.05, 0.1, 0.25, 0.5, 1.0}
+    assert {load_suite("acdc").steps(row, "compact") for row in robust} == {2500}, "they compare with each other"
     assert {row.bundle for row in robust} == {"baselines", "dmpls"}
 
 
@@ -82,7 +83,7 @@ def test_keys_of_a_row_win_over_those_of_a_setting_and_presets_lose(tmp_path: Pa
     assert suite.keys(second, "small") == {"filters": 4, "amp": True}
     assert (suite.steps(first, "small"), suite.steps(second, "small"), suite.steps(second, "large")) == (5, 7, 9)
     config = resolved_config("dmpls", (), {"preset": "compact", "batch_size": 3}, steps=10, seed=1)
-    assert (config["batch_size"], config["pixdim"], config["preset"]) == (3, [1.51, 1.51], "default")
+    assert (config["batch_size"], config["pixdim"], config["preset"]) == (3, [2.0, 2.0], "default")
 
 
 def test_the_definition_is_what_decides_the_result(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_unknown_suites_and_bundles(tmp_path: Path) -> None:
             UserError, match=r"--suite .*: choose acdc, acdc_half, les_av, mnist, mscmr, or name a JSON"
         ):
             load_suite(name)
-    with pytest.raises(UserError, match=r"nobody: no such bundle"):
+    with pytest.raises(UserError, match=r"nobody: is no bundle"):
         resolved_config("nobody", (), {}, steps=1, seed=1)
     with pytest.raises(UserError, match=r"--filtres: unknown key; did you mean --filters"):
         resolved_config("dmpls", (), {"filtres": 2}, steps=1, seed=1)
