@@ -18,6 +18,7 @@ from ..files import atomic_file, read_text
 from ..json_layout import format_text
 from ..model_settings import settings_file, settings_text
 from ..packing.large_files import LIMIT
+from .marked_text import between_marks
 from .model_card import PRECISIONS, metadata_of, paragraph
 from .prediction_stage import predict, prediction_file
 from .results import RESULT, read_result
@@ -63,7 +64,7 @@ def ship(
     document = _document(settings_file(folder / "model.pt"))
     state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
     readme, metadata = read_text(bundle / _README), _document(bundle / _METADATA)
-    _parts(bundle / _README, readme)
+    between_marks(bundle / _README, readme, BEGIN, END, "")
 
     precision, content = "float16", _bytes(half_precision(state))
     share = _same(suite, row, bundle, content, document, folder, datalist, device)
@@ -73,7 +74,7 @@ def ship(
     document["training"] |= {"benchmark": origin, "precision": precision}
     document["training"] |= {"same_class": round(share, 6)} if precision == "float16" else {}
     metadata |= metadata_of(metadata, suite, row, result)
-    text = _with_paragraph(bundle / _README, readme, paragraph(suite, row, result, document["training"]))
+    text = between_marks(bundle / _README, readme, BEGIN, END, paragraph(suite, row, result, document["training"]))
 
     written = {
         settings_file(bundle / _WEIGHTS): settings_text(document).encode(),
@@ -118,7 +119,7 @@ def check_shipped(bundle: Path, suites: Mapping[str, Suite], results: list[dict[
         if metadata.get(key) != value:
             raise UserError(f"{bundle / _METADATA}: {key} is not that of the weights' run; write it by {again}")
     text = read_text(bundle / _README)
-    if text != _with_paragraph(bundle / _README, text, paragraph(suite, row, records[0], training)):
+    if text != between_marks(bundle / _README, text, BEGIN, END, paragraph(suite, row, records[0], training)):
         raise UserError(f"{bundle / _README}: its figures are not those of the weights' run; write them by {again}")
     return True
 
@@ -168,14 +169,3 @@ def _document(path: Path) -> dict[str, Any]:
         return dict(json.loads(read_text(path)))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); restore the file") from error
-
-
-def _parts(path: Path, text: str) -> tuple[str, str]:
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise UserError(f"{path}: needs the lines {BEGIN} and {END} once each, where the weights' figures go")
-    return text.partition(BEGIN)[0], text.partition(END)[2]
-
-
-def _with_paragraph(path: Path, text: str, content: str) -> str:
-    before, behind = _parts(path, text)
-    return f"{before}{BEGIN}\n{content}\n{END}{behind}"

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import read_text
 from ..reporting.overview import Overview
+from .marked_text import between_marks
 from .suite import Row, Suite
 
 __all__ = ["BEGIN", "END", "markdown", "overviews", "with_tables"]
@@ -63,9 +64,7 @@ def with_tables(path: Path, tables: Sequence[Overview]) -> str:
         text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); name a Markdown file") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise UserError(f"{path}: needs the lines {BEGIN} and {END} once each, where the tables go")
-    return f"{text.partition(BEGIN)[0]}{BEGIN}\n{markdown(tables)}\n{END}{text.partition(END)[2]}"
+    return between_marks(path, text, BEGIN, END, markdown(tables))
 
 
 def _known(suite: Suite, result: Mapping[str, Any]) -> bool:
