@@ -38,14 +38,13 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
         training: the part of that name in ``models/model.json``.
     """
     setting, scores = result["setting"], result["scores"]["last"]
-    about = suite.settings[setting].get("about", "").rstrip(".")
     hardware, minutes = result["hardware"], result["seconds"].get("training", 0.0) / 60
     place = hardware["cpu"] if hardware["device"] == "CPU" else hardware["device"]
     same = training.get("same_class")
     kept = "" if same is None else f", which leaves the class of {100 * same:.3f} % of the voxels scored here as it was"
     parts = [
-        f"The weights in `models/model.pt` come from the command below: {suite.title}; {row.supervision}; setting",
-        f"`{setting}` ({about}); {result['iterations']:,} steps ({result['epochs']} epochs), seed {result['seed']},",
+        f"The weights in `models/model.pt` come from the command below: {suite.title}; {row.title}; {row.supervision};",
+        f"setting `{setting}`; {result['iterations']:,} steps ({result['epochs']} epochs), seed {result['seed']},",
         f"{minutes:.0f} minutes on {place}; the last iterate, stored in {PRECISIONS[training['precision']]}{kept}.",
         f"{suite.protocol} The scored cases chose nothing. Figures on the native grid, without post-processing,",
         f"mean ± standard deviation over {_count(suite, result)}:",

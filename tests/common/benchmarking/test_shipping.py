@@ -98,7 +98,7 @@ def test_the_last_iterate_becomes_the_bundles_weights(made: Benchmark, bundle: P
     assert metrics["mean_dice"] == round(scores["dice"]["all"][0], 4)
     assert metrics["pooled_slice_dice"] == round(scores["pooled"][0], 4)
     readme = (bundle / "docs" / "README.md").read_text()
-    assert "Made-up hearts; scribbles of 2 volumes; setting `tiny` (small)" in re.sub(r"\s+", " ", readme)
+    assert "Made-up hearts; pCE; scribbles of 2 volumes; setting `tiny`;" in re.sub(r"\s+", " ", readme)
     assert f"| Dice | {scores['dice']['RV'][0]:.3f} ± 0.000 |" in readme
     assert max(map(len, readme.split(shipping.BEGIN)[1].split(shipping.END)[0].splitlines())) <= 120
     assert check_shipped(bundle, suites(made), [record(made)])
