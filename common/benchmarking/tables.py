@@ -19,11 +19,11 @@ __all__ = ["BEGIN", "END", "markdown", "overviews", "with_tables"]
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 _NO_RUN = "no run"
-_CHOICES = {"last": "last iterate", "best": "best validation, chosen on the scored cases"}
+_CHOICES = {"last": "last iterate", "best": "best validation"}
+_CHOSEN = ", chosen on the scored cases"
 _NOTE = (
     "Mean ± standard deviation over the volumes, averaged over the seeds; behind several seeds, the standard deviation "
-    "of their means in brackets. HD95 leaves missed classes out. Rows of the best validation are extra: they are "
-    "chosen on the cases that they are scored on."
+    "of their means in brackets. HD95 leaves missed classes out. Rows of the best validation are extra."
 )
 
 
@@ -107,7 +107,12 @@ def _cells(
 ) -> list[str]:
     scores = [run["scores"][choice] for run in runs]
     same = all(run["definition"] == suite.digest(row, setting) for run in runs)
-    cells = [row.title, row.supervision, _CHOICES[choice] + ("" if same else "; of an earlier definition of the row")]
+    chosen = _CHOSEN if choice == "best" and suite.section == "validation" else ""
+    cells = [
+        row.title,
+        row.supervision,
+        _CHOICES[choice] + chosen + ("" if same else "; of an earlier definition of the row"),
+    ]
     cells += [", ".join(str(run["seed"]) for run in runs), _range([run["iterations"] for run in runs])]
     if suite.score == "mean_iou":
         values = [100 * score["mean_iou"] for score in scores]
