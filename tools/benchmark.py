@@ -129,8 +129,9 @@ def _tables(suites: list[Suite], output: str, results: str, table: str, *, check
         if text != read_text(path):
             raise UserError(f"{path}: its tables are not those of {folder}; write them by `benchmark --report`")
         print(f"{path}: its tables are those of {folder}")
+        by_name = {each.name: each for each in suites}
         for bundle in bundle_folders():
-            if check_shipped(bundle, {each.name: each for each in suites}, records):
+            if check_shipped(bundle, by_name, records):
                 print(f"{bundle.name}: its figures are those of the run that its weights come from")
         return
     with atomic_file(path) as temporary:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .suite import Row, Suite
+from .tables import device_name, spread
 
 __all__ = ["PRECISIONS", "figures", "metadata_of", "paragraph"]
 
@@ -38,8 +39,7 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
         training: the part of that name in ``models/model.json``.
     """
     setting, scores = result["setting"], result["scores"]["last"]
-    hardware, minutes = result["hardware"], result["seconds"].get("training", 0.0) / 60
-    place = hardware["cpu"] if hardware["device"] == "CPU" else hardware["device"]
+    place, minutes = device_name(result["hardware"]), result["seconds"].get("training", 0.0) / 60
     same = training.get("same_class")
     kept = "" if same is None else f", which leaves the class of {100 * same:.3f} % of the voxels scored here as it was"
     parts = [
@@ -51,11 +51,15 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
     ]
     names = [*scores["class_names"][1:], "all"]
     heading = [*scores["class_names"][1:], "mean"]
-    lines = [["", *heading], ["---"] * (len(names) + 1), ["Dice", *(_cell(scores["dice"][name], 3) for name in names)]]
+    lines = [
+        ["", *heading],
+        ["---"] * (len(names) + 1),
+        ["Dice", *(spread([scores["dice"][name]], 3) for name in names)],
+    ]
     if "hd95" in scores:
-        lines.append(["HD95 (mm)", *(_cell(scores["hd95"][name], 1) for name in names)])
+        lines.append(["HD95 (mm)", *(spread([scores["hd95"][name]], 1) for name in names)])
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("|  |", "| |")
-    more = [f"Pooled slice Dice {_cell(scores['pooled'], 3)}."] if scores.get("pooled") else []
+    more = [f"Pooled slice Dice {spread([scores['pooled']], 3)}."] if scores.get("pooled") else []
     more += [f"mIoU {100 * scores['mean_iou']:.1f} %."] if scores.get("mean_iou") is not None else []
     more.append("The terms of the data are in [`data_license.txt`](data_license.txt).")
     command = f"python -m tools benchmark --suite {suite.name} --setting {setting} --methods {row.name}"
@@ -77,11 +81,6 @@ def metadata_of(metadata: Mapping[str, Any], suite: Suite, row: Row, result: Map
 
 def _count(suite: Suite, result: Mapping[str, Any]) -> str:
     return f"{result['scores']['last']['volumes']} {'volumes' if suite.score == 'dice' else 'images'}"
-
-
-def _cell(pair: list[float | None], places: int) -> str:
-    mean, std = pair
-    return "none found" if mean is None or std is None else f"{mean:.{places}f} ± {std:.{places}f}"
 
 
 def _filled(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from ..engines.bundle_predictor import BundlePredictor
 from ..errors import UserError
 
-__all__ = ["predict", "prediction_file"]
+__all__ = ["inference_configs", "predict", "prediction_file"]
 
 _MARGIN = 1.5
 
@@ -26,6 +26,11 @@ def prediction_file(folder: Path, item: Mapping[str, Any]) -> Path:
     """
     ending = ".png" if str(item["image"]).lower().endswith(".png") else ".nii.gz"
     return folder / f"{item['case']}_seg{ending}"
+
+
+def inference_configs(bundle: Path, overlays: Sequence[str]) -> list[Path]:
+    """``inference.json`` of a bundle's folder, and the overlays of a row, by their names below its ``configs``."""
+    return [bundle / "configs" / name for name in ("inference.json", *overlays)]
 
 
 def predict(

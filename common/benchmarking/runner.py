@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..files import write_json
 from ..packing.bundle_folder import bundle_folder
 from .label_variants import variant_datalist
-from .prediction_stage import predict
+from .prediction_stage import inference_configs, predict
 from .results import RESULT, read_result, write_result
 from .run_config import resolved_config
 from .run_state import RunState, hardware
@@ -129,8 +129,7 @@ class Benchmark:
         return done
 
     def _predict(self, row: Row, state: RunState) -> bool:
-        configs = bundle_folder(row.bundle) / "configs"
-        files = [configs / "inference.json", *(configs / name for name in row.inference_overlays)]
+        files = inference_configs(bundle_folder(row.bundle), row.inference_overlays)
         items = load_datalist(self.datalist, self.suite.section)
         overrides = {} if self.device is None else {"device": self.device}
         with _clock(state, "prediction"):

@@ -20,7 +20,7 @@ from ..model_settings import settings_file, settings_text
 from ..packing.large_files import LIMIT
 from .marked_text import between_marks
 from .model_card import PRECISIONS, metadata_of, paragraph
-from .prediction_stage import predict, prediction_file
+from .prediction_stage import inference_configs, predict, prediction_file
 from .results import RESULT, read_result
 from .suite import Row, Suite
 
@@ -144,7 +144,7 @@ def _same(
 ) -> float:
     """The share of all voxels of the scored cases that other weights give the class that the run gave them."""
     items = load_datalist(datalist, suite.section)
-    configs = [bundle / "configs" / "inference.json", *(bundle / "configs" / name for name in row.inference_overlays)]
+    configs = inference_configs(bundle, row.inference_overlays)
     equal = total = 0
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
         weights = Path(temporary, "model.pt")

@@ -15,7 +15,7 @@ from ..reporting.overview import Overview
 from .marked_text import between_marks
 from .suite import Row, Suite
 
-__all__ = ["BEGIN", "END", "markdown", "overviews", "with_tables"]
+__all__ = ["BEGIN", "END", "device_name", "markdown", "overviews", "spread", "with_tables"]
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 _NO_RUN = "no run"
@@ -118,18 +118,18 @@ def _cells(
         values = [100 * score["mean_iou"] for score in scores]
         cells.append(f"{np.mean(values):.1f}" + (f" ± {np.std(values):.1f}" if len(values) > 1 else ""))
     else:
-        cells += [_spread([score["dice"][name] for score in scores], 3) for name in classes]
-        cells.append(_spread([score["dice"]["all"] for score in scores], 3))
+        cells += [spread([score["dice"][name] for score in scores], 3) for name in classes]
+        cells.append(spread([score["dice"]["all"] for score in scores], 3))
     if suite.pooled:
-        cells.append(_spread([score["pooled"] for score in scores], 3))
+        cells.append(spread([score["pooled"] for score in scores], 3))
     if suite.surface:
-        cells += [_spread([score["hd95"][name] for score in scores], 1) for name in [*classes, "all"]]
+        cells += [spread([score["hd95"][name] for score in scores], 1) for name in [*classes, "all"]]
     minutes = [run["seconds"].get("training", 0.0) / 60 for run in runs]
-    devices = dict.fromkeys(_device(run["hardware"]) for run in runs)
+    devices = dict.fromkeys(device_name(run["hardware"]) for run in runs)
     return [*cells, _paper(row, suite), f"{np.mean(minutes):.0f} min", "; ".join(devices)]
 
 
-def _spread(values: Sequence[Sequence[float | None]], places: int) -> str:
+def spread(values: Sequence[Sequence[float | None]], places: int) -> str:
     """Mean and deviation over volumes, averaged over seeds, and the deviation of the seeds' means."""
     known = [(mean, std) for mean, std in values if mean is not None and std is not None]
     if not known:
@@ -144,7 +144,8 @@ def _range(values: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _device(hardware: Mapping[str, Any]) -> str:
+def device_name(hardware: Mapping[str, Any]) -> str:
+    """What a run was computed on, in a few words."""
     return str(hardware["cpu"] if hardware["device"] == "CPU" else hardware["device"])
 
 
