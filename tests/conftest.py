@@ -53,6 +53,24 @@ def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_cases(phantom_dir: Path) -> Callable[[Path, int], Path]:
+    """A function that writes a datalist of a few made-up hearts, one of them to validate on, and returns its path."""
+    from common.data.datalist import datalist_info, load_datalist
+    from common.data.datalist_writer import write_datalist
+
+    source = phantom_dir / "datalist.json"
+
+    def write(folder: Path, training: int) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        counts = {"training": training, "validation": 1}
+        sections = {name: load_datalist(source, name)[:count] for name, count in counts.items()}
+        write_datalist(folder / "datalist.json", datalist_info(source) | sections)
+        return folder / "datalist.json"
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def chaos_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The official layout of CHAOS with four made-up MR patients, only to be read.
 

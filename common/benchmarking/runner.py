@@ -172,14 +172,17 @@ class Benchmark:
         return float("inf") if self.deadline is None else self.deadline - time.time()
 
     def _reserve(self) -> float:
-        """Seconds to keep for predicting and scoring, by the runs that have done it or else by a guess."""
+        """Seconds to keep for predicting and scoring, by the runs that have done it or else by a guess.
+
+        No more than half of what is left, so that a short budget trains as well: what is cut off later goes on.
+        """
         known = []
         for path in self.folder.glob(f"*/*/{RESULT}"):
             with contextlib.suppress(UserError):
                 seconds = read_result(path)["seconds"]
                 known.append(seconds.get("prediction", 0.0) + seconds.get("scoring", 0.0))
         cases = len(load_datalist(self.datalist, self.suite.section))
-        return 1.2 * max(known) if known else _PER_VOLUME * cases
+        return min(1.2 * max(known) if known else _PER_VOLUME * cases, self._left() / 2)
 
 
 @contextlib.contextmanager

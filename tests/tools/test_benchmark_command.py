@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 import torch
 
 from common.benchmarking.data_pack import pack_data
+from common.benchmarking.runner import Benchmark
+from common.benchmarking.suite import load_suite
 from common.benchmarking.tables import BEGIN, END
-from common.data.datalist import datalist_info, load_datalist
-from common.data.datalist_writer import write_datalist
+from common.data.datalist import load_datalist
 from common.errors import UserError
 from tools.benchmark import main
 
@@ -39,17 +42,11 @@ SUITE: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def place(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(few_cases: Callable[[Path, int], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A suite file, and its data: four volumes to train on and one to score."""
     folder = tmp_path_factory.mktemp("benchmark")
     (folder / "hearts.json").write_text(json.dumps(SUITE))
-    source = phantom_dir / "datalist.json"
-    sections = {
-        "training": load_datalist(source, "training")[:4],
-        "validation": load_datalist(source, "validation")[:1],
-    }
-    (folder / "data" / "hearts").mkdir(parents=True)
-    write_datalist(folder / "data" / "hearts" / "datalist.json", datalist_info(source) | sections)
+    few_cases(folder / "data" / "hearts", 4)
     return folder
 
 
@@ -160,6 +157,18 @@ def test_a_run_that_is_cut_off_ends_in_time_and_goes_on(place: Path, capsys: pyt
     benchmark(place, output=str(output), setting="long")
     assert "resuming after epoch" in (run / "train.log").read_text()
     assert json.loads((run / "result.json").read_text())["iterations"] == (saved["epoch"] + 2) * length
+
+
+def test_a_short_budget_keeps_no_more_than_half_of_it_for_the_end(
+    few_cases: Callable[[Path, int], Path], tmp_path: Path
+) -> None:
+    """One volume is thought to take 1.5 seconds to predict and score, as long as no run has shown how long it takes."""
+    datalist = few_cases(tmp_path / "data", 1)
+    suite = load_suite("acdc")
+    for seconds, kept in ((2.0, 1.0), (60.0, 1.5), (None, 1.5)):
+        deadline = None if seconds is None else time.time() + seconds
+        benchmark = Benchmark(suite, "compact", datalist, tmp_path / "runs", deadline=deadline)
+        assert benchmark._reserve() == pytest.approx(kept, abs=0.1)
 
 
 @pytest.mark.slow

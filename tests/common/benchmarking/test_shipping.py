@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,6 @@ from common.benchmarking.model_card import figures, paragraph
 from common.benchmarking.runner import Benchmark
 from common.benchmarking.shipping import check_shipped, half_precision, ship
 from common.benchmarking.suite import Suite, load_suite
-from common.data.datalist import datalist_info, load_datalist
-from common.data.datalist_writer import write_datalist
 from common.errors import UserError
 
 BASELINES = Path(__file__).resolve().parents[3] / "bundles" / "baselines"
@@ -34,18 +33,12 @@ FILES = ["models/model.json", "models/model.pt", "configs/metadata.json", "docs/
 
 
 @pytest.fixture(scope="module")
-def made(phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def made(few_cases: Callable[[Path, int], Path], tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """A suite with one run that is done."""
     folder = tmp_path_factory.mktemp("shipping")
     (folder / "hearts.json").write_text(json.dumps(CONTENT))
-    source = phantom_dir / "datalist.json"
-    sections = {
-        "training": load_datalist(source, "training")[:2],
-        "validation": load_datalist(source, "validation")[:1],
-    }
-    write_datalist(folder / "datalist.json", datalist_info(source) | sections)
     suite = load_suite(str(folder / "hearts.json"))
-    benchmark = Benchmark(suite, "tiny", folder / "datalist.json", folder / "runs", device="cpu")
+    benchmark = Benchmark(suite, "tiny", few_cases(folder, 2), folder / "runs", device="cpu")
     assert benchmark.run(list(suite.rows.values()), [1]) == {("pce", 1): "finished"}
     return benchmark
 
