@@ -61,6 +61,10 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("|  |", "| |")
     more = [f"Pooled slice Dice {spread([scores['pooled']], 3)}."] if scores.get("pooled") else []
     more += [f"mIoU {100 * scores['mean_iou']:.1f} %."] if scores.get("mean_iou") is not None else []
+    if seconds := result["seconds"].get("prediction"):
+        # every checkpoint that is scored has segmented all cases
+        each = seconds / (result["scores"]["last"]["volumes"] * len(result["scores"]))
+        more.append(f"Segmenting {_one(suite)} took {each:.1f} seconds there, from file to file.")
     more.append("The terms of the data are in [`data_license.txt`](data_license.txt).")
     command = f"python -m tools benchmark --suite {suite.name} --setting {setting} --methods {row.name}"
     command += f" --seeds {result['seed']}"
@@ -81,6 +85,10 @@ def metadata_of(metadata: Mapping[str, Any], suite: Suite, row: Row, result: Map
 
 def _count(suite: Suite, result: Mapping[str, Any]) -> str:
     return f"{result['scores']['last']['volumes']} {'volumes' if suite.score == 'dice' else 'images'}"
+
+
+def _one(suite: Suite) -> str:
+    return "a volume" if suite.score == "dice" else "an image"
 
 
 def _filled(text: str) -> str:

@@ -17,7 +17,7 @@ __all__ = ["list_images"]
 
 logger = logging.getLogger(__name__)
 
-_LABEL_SUFFIXES = ("_gt", "_scribble", "_manual", "_seg", ".seg")
+_LABEL_SUFFIXES = ("_gt", "_manual", "_mask", "_label", "_seg", ".seg", "_scribble", "_coarse", "_not")
 _EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 
 

@@ -93,6 +93,8 @@ def test_the_last_iterate_becomes_the_bundles_weights(made: Benchmark, bundle: P
     readme = (bundle / "docs" / "README.md").read_text()
     assert "Made-up hearts; pCE; scribbles of 2 volumes; setting `tiny`;" in re.sub(r"\s+", " ", readme)
     assert f"| Dice | {scores['dice']['RV'][0]:.3f} ± 0.000 |" in readme
+    seconds = record(made)["seconds"]["prediction"] / len(record(made)["scores"])
+    assert f"Segmenting a volume took {seconds:.1f} seconds there, from file to file." in re.sub(r"\s+", " ", readme)
     assert max(map(len, readme.split(shipping.BEGIN)[1].split(shipping.END)[0].splitlines())) <= 120
     assert check_shipped(bundle, suites(made), [record(made)])
     assert not check_shipped(bundle, {}, []), "of other suites nothing is known"
@@ -165,3 +167,7 @@ def test_figures_of_pictures_are_their_mean_iou(made: Benchmark) -> None:
     text = paragraph(made.suite, made.suite.rows["pce"], result, {"precision": "float32"})
     assert "mIoU 81.2 %." in text
     assert "HD95" not in text
+    result["seconds"]["prediction"] = 6.0
+    assert "Segmenting a volume took 2.0 seconds" in paragraph(
+        made.suite, made.suite.rows["pce"], result, {"precision": "float32"}
+    )
