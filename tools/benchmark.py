@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from common.benchmarking.data_pack import pack_data, unpack_data
+from common.benchmarking.model_card import with_weights
 from common.benchmarking.result_pages import write_pages
 from common.benchmarking.results import collect_result, collect_results, load_results
 from common.benchmarking.runner import Benchmark
-from common.benchmarking.shipping import check_shipped
+from common.benchmarking.shipping import check_shipped, origin_of
 from common.benchmarking.shipping import ship as ship_weights
 from common.benchmarking.suite import Row, Suite, known_suites, load_suite
 from common.benchmarking.tables import overviews, with_tables
@@ -48,6 +49,7 @@ def main(
     ship: bool = False,
     results: str = "docs/results",
     table: str = "docs/reproduction.md",
+    readme: str = "README.md",
 ) -> None:
     """Run a benchmark within a time budget, or write its tables, or pack its data.
 
@@ -74,6 +76,8 @@ def main(
             its figures into the bundle's metadata and README.
         results: folder of the records: <suite>/<method>_<setting>_seed<k>.json.
         table: Markdown file with the marks <!-- benchmark:begin --> and <!-- benchmark:end -->.
+        readme: report, check, without --suite: Markdown file with the marks <!-- weights:begin --> and
+            <!-- weights:end -->, around a table of the bundles' weights.
 
     Raises:
         UserError: an option or a file is faulty, a run fails, or the tables are out of date.
@@ -81,7 +85,9 @@ def main(
     if sum((report, check, ship, pack is not None)) > 1:
         raise UserError("--report, --check, --ship and --pack are four tasks; give one of them")
     if report or check:
-        _tables(_suites(suite) or [load_suite(name) for name in known_suites()], output, results, table, check=check)
+        weights = None if _words(suite) else Path(readme).expanduser()
+        suites = _suites(suite) or [load_suite(name) for name in known_suites()]
+        _tables(suites, Path(output).expanduser(), Path(results).expanduser(), Path(table), weights, check=check)
         return
     chosen = _suites(suite)
     if not chosen:
@@ -117,26 +123,29 @@ def main(
     print(f"{benchmark.folder}: {finished} of {len(done)} runs finished, {(time.time() - started) / 60:.1f} minutes")
 
 
-def _tables(suites: list[Suite], output: str, results: str, table: str, *, check: bool) -> None:
-    folder, path = Path(results).expanduser(), Path(table).expanduser()
-    runs = Path(output).expanduser()
+def _tables(suites: list[Suite], runs: Path, folder: Path, table: Path, readme: Path | None, *, check: bool) -> None:
     if not check:
         for written in collect_results(runs, folder):
             print(written)
     records = load_results(folder)
-    text = with_tables(path, overviews(suites, records))
+    by_name = {each.name: each for each in suites}
+    found = {bundle: origin_of(bundle, by_name, records) for bundle in bundle_folders()}
+    origins = {bundle: origin for bundle, origin in found.items() if origin is not None}
+    texts = {table: with_tables(table, overviews(suites, records))}
+    texts |= {} if readme is None else {readme: with_weights(readme, list(origins.values()))}
     if check:
-        if text != read_text(path):
-            raise UserError(f"{path}: its tables are not those of {folder}; write them by `benchmark --report`")
-        print(f"{path}: its tables are those of {folder}")
-        by_name = {each.name: each for each in suites}
-        for bundle in bundle_folders():
-            if check_shipped(bundle, by_name, records):
-                print(f"{bundle.name}: its figures are those of the run that its weights come from")
+        for path, text in texts.items():
+            if text != read_text(path):
+                raise UserError(f"{path}: its tables are not those of {folder}; write them by `benchmark --report`")
+            print(f"{path}: its tables are those of {folder}")
+        for bundle, origin in origins.items():
+            check_shipped(bundle, origin)
+            print(f"{bundle.name}: its figures are those of the run that its weights come from")
         return
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(path)
+    for path, text in texts.items():
+        with atomic_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(path)
     for page in write_pages(suites, runs, records):
         print(page)
 

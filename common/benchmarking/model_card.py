@@ -4,17 +4,54 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..files import read_text
+from .marked_text import between_marks
 from .suite import Row, Suite
-from .tables import device_name, spread
+from .tables import device_name, markdown_table, spread
 
-__all__ = ["PRECISIONS", "figures", "metadata_of", "paragraph"]
+__all__ = ["PRECISIONS", "Origin", "figures", "metadata_of", "paragraph", "with_weights"]
 
 PRECISIONS = {"float16": "half precision", "float32": "single precision"}
 _SENTENCE = "The weights come from"
 _WIDTH = 120
+_BEGIN, _END = "<!-- weights:begin -->", "<!-- weights:end -->"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run that a bundle's weights come from.
+
+    Attributes:
+        bundle: the bundle's name.
+        suite: the suite.
+        row: the row of the run.
+        result: the record of the run.
+        training: the part of that name in ``models/model.json``.
+    """
+
+    bundle: str
+    suite: Suite
+    row: Row
+    result: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+    @property
+    def cases(self) -> str:
+        """How many cases are scored, in words."""
+        count, one = self.result["scores"]["last"]["volumes"], self.suite.case
+        return f"{count} {one}{'s' if count != 1 else ''}"
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds to segment one case, from file to file; None where it was not measured."""
+        total = self.result["seconds"].get("prediction")
+        # every checkpoint that is scored has segmented all cases
+        return total and total / (self.result["scores"]["last"]["volumes"] * len(self.result["scores"]))
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float]:
@@ -29,15 +66,9 @@ def figures(result: Mapping[str, Any]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 
-def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """What a bundle's README says of its weights: their training, their figures, and how to make them again.
-
-    Args:
-        suite: the suite.
-        row: the row of the run.
-        result: the record of the run.
-        training: the part of that name in ``models/model.json``.
-    """
+def paragraph(origin: Origin) -> str:
+    """What a bundle's README says of its weights: their training, their figures, and how to make them again."""
+    suite, row, result, training = origin.suite, origin.row, origin.result, origin.training
     setting, scores = result["setting"], result["scores"]["last"]
     place, minutes = device_name(result["hardware"]), result["seconds"].get("training", 0.0) / 60
     same = training.get("same_class")
@@ -47,24 +78,18 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
         f"setting `{setting}`; {result['iterations']:,} steps ({result['epochs']} epochs), seed {result['seed']},",
         f"{minutes:.0f} minutes on {place}; the last iterate, stored in {PRECISIONS[training['precision']]}{kept}.",
         f"{suite.protocol} The scored cases chose nothing. Figures on the native grid, without post-processing,",
-        f"mean ± standard deviation over {_count(suite, result)}:",
+        f"mean ± standard deviation over {origin.cases}:",
     ]
     names = [*scores["class_names"][1:], "all"]
     heading = [*scores["class_names"][1:], "mean"]
-    lines = [
-        ["", *heading],
-        ["---"] * (len(names) + 1),
-        ["Dice", *(spread([scores["dice"][name]], 3) for name in names)],
-    ]
+    lines = [["Dice", *(spread([scores["dice"][name]], 3) for name in names)]]
     if "hd95" in scores:
         lines.append(["HD95 (mm)", *(spread([scores["hd95"][name]], 1) for name in names)])
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("|  |", "| |")
+    table = markdown_table(["", *heading], lines)
     more = [f"Pooled slice Dice {spread([scores['pooled']], 3)}."] if scores.get("pooled") else []
     more += [f"mIoU {100 * scores['mean_iou']:.1f} %."] if scores.get("mean_iou") is not None else []
-    if seconds := result["seconds"].get("prediction"):
-        # every checkpoint that is scored has segmented all cases
-        each = seconds / (result["scores"]["last"]["volumes"] * len(result["scores"]))
-        more.append(f"Segmenting {_one(suite)} took {each:.1f} seconds there, from file to file.")
+    if origin.seconds:
+        more.append(f"Segmenting a {suite.case} took {origin.seconds:.1f} seconds there, from file to file.")
     more.append("The terms of the data are in [`data_license.txt`](data_license.txt).")
     command = f"python -m tools benchmark --suite {suite.name} --setting {setting} --methods {row.name}"
     command += f" --seeds {result['seed']}"
@@ -72,23 +97,35 @@ def paragraph(suite: Suite, row: Row, result: Mapping[str, Any], training: Mappi
     return "\n\n".join(texts)
 
 
-def metadata_of(metadata: Mapping[str, Any], suite: Suite, row: Row, result: Mapping[str, Any]) -> dict[str, Any]:
+def metadata_of(metadata: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
     """What a bundle's metadata say of its weights: the end of the description, and the scores."""
     method = str(metadata.get("description", "")).partition(_SENTENCE)[0].rstrip()
+    result, row = origin.result, origin.row
     device = "a CPU" if result["hardware"]["device"] == "CPU" else "a GPU"
     sentence = (
-        f"{_SENTENCE} {result['iterations']:,} steps on {device} with {row.supervision} ({suite.title}; {row.title}); "
-        f"eval_metrics are the last iterate's on {_count(suite, result)} that it has not seen."
+        f"{_SENTENCE} {result['iterations']:,} steps on {device} with {row.supervision} ({origin.suite.title}; "
+        f"{row.title}); eval_metrics are the last iterate's on {origin.cases} that it has not seen."
     )
     return {"description": f"{method} {sentence}".strip(), "eval_metrics": figures(result)}
 
 
-def _count(suite: Suite, result: Mapping[str, Any]) -> str:
-    return f"{result['scores']['last']['volumes']} {'volumes' if suite.score == 'dice' else 'images'}"
+def with_weights(path: Path, origins: Sequence[Origin]) -> str:
+    """The text of a Markdown file with a table of the bundles' weights between its two marks.
 
-
-def _one(suite: Suite) -> str:
-    return "a volume" if suite.score == "dice" else "an image"
+    Raises:
+        UserError: the file has not each mark once, in order.
+    """
+    header = ["bundle", "its weights have learned from", "scored on", "Dice, or mIoU", "HD95 (mm)", "segmenting one"]
+    lines = []
+    for each in origins:
+        scores = each.result["scores"]["last"]
+        iou = scores.get("mean_iou")
+        score = spread([scores["dice"]["all"]], 3) if iou is None else f"mIoU {100 * iou:.1f} %"
+        distance = spread([scores["hd95"]["all"]], 1) if "hd95" in scores else ""
+        seconds = f"{each.seconds:.1f} s ({device_name(each.result['hardware'])})" if each.seconds else ""
+        source = f"{each.row.supervision} ({each.suite.title})"
+        lines.append([f"`{each.bundle}`", source, f"{each.cases} of others", score, distance, seconds])
+    return between_marks(path, read_text(path), _BEGIN, _END, markdown_table(header, lines))
 
 
 def _filled(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from ..json_layout import format_text
 from ..model_settings import settings_file, settings_text
 from ..packing.large_files import LIMIT
 from .marked_text import between_marks
-from .model_card import PRECISIONS, metadata_of, paragraph
+from .model_card import PRECISIONS, Origin, metadata_of, paragraph
 from .prediction_stage import inference_configs, predict, prediction_file
 from .results import RESULT, read_result
 from .suite import Row, Suite
 
-__all__ = ["BEGIN", "END", "LEAST_SAME", "check_shipped", "half_precision", "ship"]
+__all__ = ["BEGIN", "END", "LEAST_SAME", "check_shipped", "half_precision", "origin_of", "ship"]
 
 BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
 LEAST_SAME = 0.999
@@ -73,8 +73,9 @@ def ship(
     origin = {"suite": suite.name, "setting": setting, "method": row.name, "seed": result["seed"]}
     document["training"] |= {"benchmark": origin, "precision": precision}
     document["training"] |= {"same_class": round(share, 6)} if precision == "float16" else {}
-    metadata |= metadata_of(metadata, suite, row, result)
-    text = between_marks(bundle / _README, readme, BEGIN, END, paragraph(suite, row, result, document["training"]))
+    source = Origin(bundle.name, suite, row, result, document["training"])
+    metadata |= metadata_of(metadata, source)
+    text = between_marks(bundle / _README, readme, BEGIN, END, paragraph(source))
 
     written = {
         settings_file(bundle / _WEIGHTS): settings_text(document).encode(),
@@ -90,8 +91,8 @@ def ship(
     return [f"{path} ({size})" if path.suffix == ".pt" else str(path) for path in written]
 
 
-def check_shipped(bundle: Path, suites: Mapping[str, Suite], results: list[dict[str, Any]]) -> bool:
-    """See whether a bundle's metadata and README tell the figures of the run that its weights come from.
+def origin_of(bundle: Path, suites: Mapping[str, Suite], results: Sequence[Mapping[str, Any]]) -> Origin | None:
+    """Find the run that a bundle's weights come from.
 
     Args:
         bundle: the bundle's folder.
@@ -99,29 +100,41 @@ def check_shipped(bundle: Path, suites: Mapping[str, Suite], results: list[dict[
         results: records of runs.
 
     Returns:
-        Whether the weights come from a run of one of these suites.
+        the run, or None where the weights do not come from one of these suites.
 
     Raises:
-        UserError: the record of the run is missing, or the figures are others.
+        UserError: the record of the run is missing.
     """
     path = settings_file(bundle / _WEIGHTS)
     training = _document(path)["training"] if path.is_file() else {}
-    origin = training.get("benchmark")
-    if origin is None or origin["suite"] not in suites:
-        return False
-    records = [each for each in results if all(each[key] == origin[key] for key in origin)]
-    if not records or origin["method"] not in suites[origin["suite"]].rows:
-        raise UserError(f"{path}: comes from a run without a record ({json.dumps(origin)}); ship weights anew")
-    suite = suites[origin["suite"]]
-    again = f"`benchmark --ship --suite {suite.name} --setting {origin['setting']} --methods {origin['method']}`"
-    row, metadata = suite.rows[origin["method"]], _document(bundle / _METADATA)
-    for key, value in metadata_of(metadata, suite, row, records[0]).items():
+    wanted = training.get("benchmark")
+    if wanted is None or wanted["suite"] not in suites:
+        return None
+    suite = suites[wanted["suite"]]
+    records = [each for each in results if all(each[key] == wanted[key] for key in wanted)]
+    if not records or wanted["method"] not in suite.rows:
+        raise UserError(f"{path}: comes from a run without a record ({json.dumps(wanted)}); ship weights anew")
+    return Origin(bundle.name, suite, suite.rows[wanted["method"]], records[0], training)
+
+
+def check_shipped(bundle: Path, origin: Origin) -> None:
+    """See whether a bundle's metadata and README tell the figures of the run that its weights come from.
+
+    Args:
+        bundle: the bundle's folder.
+        origin: the run, see :func:`origin_of`.
+
+    Raises:
+        UserError: the figures are others.
+    """
+    again = "`benchmark --ship --suite {suite} --setting {setting} --methods {method}`".format(**origin.result)
+    metadata = _document(bundle / _METADATA)
+    for key, value in metadata_of(metadata, origin).items():
         if metadata.get(key) != value:
             raise UserError(f"{bundle / _METADATA}: {key} is not that of the weights' run; write it by {again}")
     text = read_text(bundle / _README)
-    if text != between_marks(bundle / _README, text, BEGIN, END, paragraph(suite, row, records[0], training)):
+    if text != between_marks(bundle / _README, text, BEGIN, END, paragraph(origin)):
         raise UserError(f"{bundle / _README}: its figures are not those of the weights' run; write them by {again}")
-    return True
 
 
 def half_precision(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class Suite:
     variants: Mapping[str, Mapping[str, Any]]
     rows: Mapping[str, Row]
 
+    @property
+    def case(self) -> str:
+        """What is scored one by one, in a word."""
+        return "volume" if self.score == "dice" else "image"
+
     def chosen(self, methods: Sequence[str]) -> list[Row]:
         """The rows of these names or groups, in the order of the suite; those of the group main for none.
 

@@ -15,7 +15,7 @@ from ..reporting.overview import Overview
 from .marked_text import between_marks
 from .suite import Row, Suite
 
-__all__ = ["BEGIN", "END", "device_name", "markdown", "overviews", "spread", "with_tables"]
+__all__ = ["BEGIN", "END", "device_name", "markdown", "markdown_table", "overviews", "spread", "with_tables"]
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 _NO_RUN = "no run"
@@ -49,9 +49,13 @@ def markdown(tables: Sequence[Overview]) -> str:
     """Write tables in Markdown, each below a heading."""
     parts = []
     for table in tables:
-        lines = [_line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
-        parts.append("\n\n".join([f"### {table.title}", *table.notes, "\n".join(lines)]))
+        parts.append("\n\n".join([f"### {table.title}", *table.notes, markdown_table(table.header, table.rows)]))
     return "\n\n".join(parts)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write one table in Markdown."""
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
 
 
 def with_tables(path: Path, tables: Sequence[Overview]) -> str:

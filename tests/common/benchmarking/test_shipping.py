@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from common.benchmarking import shipping
-from common.benchmarking.model_card import figures, paragraph
+from common.benchmarking.model_card import Origin, figures, paragraph, with_weights
 from common.benchmarking.runner import Benchmark
-from common.benchmarking.shipping import check_shipped, half_precision, ship
-from common.benchmarking.suite import Suite, load_suite
+from common.benchmarking.shipping import check_shipped, half_precision, origin_of, ship
+from common.benchmarking.suite import load_suite
 from common.errors import UserError
 
 BASELINES = Path(__file__).resolve().parents[3] / "bundles" / "baselines"
@@ -55,8 +55,15 @@ def shipped(made: Benchmark, bundle: Path) -> list[str]:
     return ship(made.suite, "tiny", row, made.run_folder(row, 1), made.datalist, bundle, device="cpu")
 
 
-def suites(made: Benchmark) -> dict[str, Suite]:
-    return {made.suite.name: made.suite}
+def origin(made: Benchmark, bundle: Path, result: dict[str, Any] | None = None) -> Origin | None:
+    return origin_of(bundle, {made.suite.name: made.suite}, [result or record(made)])
+
+
+def checked(made: Benchmark, bundle: Path, result: dict[str, Any] | None = None) -> bool:
+    found = origin(made, bundle, result)
+    if found is not None:
+        check_shipped(bundle, found)
+    return found is not None
 
 
 def record(made: Benchmark) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def record(made: Benchmark) -> dict[str, Any]:
 
 
 def test_the_last_iterate_becomes_the_bundles_weights(made: Benchmark, bundle: Path) -> None:
-    assert not check_shipped(bundle, suites(made), [record(made)]), "these weights come from elsewhere"
+    assert not checked(made, bundle), "these weights come from elsewhere"
     lines = shipped(made, bundle)
     assert [line.split(" (")[0] for line in lines] == [str(bundle / name) for name in FILES]
     assert "half precision" in lines[1]
@@ -84,7 +91,7 @@ def test_the_last_iterate_becomes_the_bundles_weights(made: Benchmark, bundle: P
     steps = settings["training"]["iterations"]
     assert sentence == (
         f"{steps} steps on a CPU with scribbles of 2 volumes (Made-up hearts; pCE); "
-        "eval_metrics are the last iterate's on 1 volumes that it has not seen."
+        "eval_metrics are the last iterate's on 1 volume that it has not seen."
     )
     metrics = metadata["eval_metrics"]
     scores = record(made)["scores"]["last"]
@@ -96,8 +103,8 @@ def test_the_last_iterate_becomes_the_bundles_weights(made: Benchmark, bundle: P
     seconds = record(made)["seconds"]["prediction"] / len(record(made)["scores"])
     assert f"Segmenting a volume took {seconds:.1f} seconds there, from file to file." in re.sub(r"\s+", " ", readme)
     assert max(map(len, readme.split(shipping.BEGIN)[1].split(shipping.END)[0].splitlines())) <= 120
-    assert check_shipped(bundle, suites(made), [record(made)])
-    assert not check_shipped(bundle, {}, []), "of other suites nothing is known"
+    assert checked(made, bundle)
+    assert origin_of(bundle, {}, []) is None, "of other suites nothing is known"
     assert sorted(path.name for path in (bundle / "models").iterdir()) == ["model.json", "model.pt"]
 
 
@@ -105,14 +112,14 @@ def test_other_figures_are_noticed(made: Benchmark, bundle: Path) -> None:
     shipped(made, bundle)
     other = record(made)
     with pytest.raises(UserError, match=r"model.json: comes from a run without a record"):
-        check_shipped(bundle, suites(made), [other | {"seed": 2}])
+        checked(made, bundle, other | {"seed": 2})
     readme = bundle / "docs" / "README.md"
     readme.write_text(readme.read_text().replace("| Dice | ", "| Dice | 9"))
     with pytest.raises(UserError, match=r"README.md: its figures are not those .*--suite hearts --setting tiny"):
-        check_shipped(bundle, suites(made), [other])
+        checked(made, bundle, other)
     other["scores"]["last"]["dice"]["RV"] = [0.99, 0.0]
     with pytest.raises(UserError, match=r"metadata.json: eval_metrics is not that of"):
-        check_shipped(bundle, suites(made), [other])
+        checked(made, bundle, other)
 
 
 def test_single_precision_stays_where_half_changes_classes(
@@ -130,7 +137,7 @@ def test_single_precision_stays_where_half_changes_classes(
     training = json.loads((bundle / "models" / "model.json").read_text())["training"]
     assert training["precision"] == "float32"
     assert "same_class" not in training
-    assert check_shipped(bundle, suites(made), [record(made)])
+    assert checked(made, bundle)
 
 
 def test_an_unfinished_run_or_a_readme_without_marks_changes_nothing(
@@ -164,10 +171,31 @@ def test_figures_of_pictures_are_their_mean_iou(made: Benchmark) -> None:
         }
     }
     assert figures(result) == {"mean_iou": 0.8123}
-    text = paragraph(made.suite, made.suite.rows["pce"], result, {"precision": "float32"})
+    text = paragraph(made_of(made, result))
     assert "mIoU 81.2 %." in text
     assert "HD95" not in text
     result["seconds"]["prediction"] = 6.0
-    assert "Segmenting a volume took 2.0 seconds" in paragraph(
-        made.suite, made.suite.rows["pce"], result, {"precision": "float32"}
+    assert "Segmenting a volume took 2.0 seconds" in paragraph(made_of(made, result))
+
+
+def test_a_page_gets_a_line_for_each_bundle_with_weights_of_a_run(made: Benchmark, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Weights\n\n<!-- weights:begin -->\nold\n<!-- weights:end -->\n")
+    result = record(made)
+    result["scores"]["last"] |= {"volumes": 2, "dice": {"all": [0.8, 0.1]}, "hd95": {"all": [5.25, 1.0]}}
+    result["seconds"]["prediction"] = 2 * len(result["scores"]) * 1.5
+    text = with_weights(page, [made_of(made, result)])
+    cells = (
+        "| `baselines` | scribbles of 2 volumes (Made-up hearts) | 2 volumes of others | 0.800 ± 0.100 | 5.2 ± 1.0 | "
     )
+    assert f"{cells}1.5 s ({result['hardware']['cpu']}) |" in text
+    assert "old" not in text
+    result["scores"]["last"]["mean_iou"] = 0.5
+    assert "| mIoU 50.0 % |" in with_weights(page, [made_of(made, result)])
+    page.write_text("# Weights\n")
+    with pytest.raises(UserError, match=r"page.md: needs the lines <!-- weights:begin -->"):
+        with_weights(page, [])
+
+
+def made_of(made: Benchmark, result: dict[str, Any]) -> Origin:
+    return Origin("baselines", made.suite, made.suite.rows["pce"], result, {"precision": "float32"})
