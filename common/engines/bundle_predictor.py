@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from monai.transforms import SaveImaged
 
 from ..bundle import apply_preset, check_overrides
 from ..data.checks import check_items
+from ..data.cine_series import frame_count, join_frames, split_frames
 from ..data.prediction_record import digest, file_digest
 from ..errors import UserError
 from ..files import read_text
@@ -95,23 +97,34 @@ class BundlePredictor:
         return ["background", *(f"class {index}" for index in range(1, self.num_classes))]
 
     def segment(self, image: Path, folder: Path) -> Path:
-        """Segment one image.
+        """Segment one image; of a cine series, a NIfTI file ``[X, Y, Z, T]``, each frame by itself.
 
         Args:
             image: the image file.
             folder: an empty folder for the label map.
 
         Returns:
-            The label map: on the image's grid, with values 0 to C - 1.
+            The label map: on the image's grid, with values 0 to C - 1, and as many frames.
 
         Raises:
             UserError: the image is unfit, see :func:`~..data.checks.check_items`.
             Exception: whatever else goes wrong on the way; :func:`reason_of` tells it in a line.
         """
-        item = {"image": str(image), "case": image.name}
-        with _silence():
-            check_items([item], num_classes=self.num_classes, kind="image", in_channels=self._in_channels)
-        self._writer.output_dir, self._writer.data_root_dir = str(folder), str(image)
+        if self._in_channels != 1 or frame_count(image) == 1:
+            return self._segment_volume({"image": str(image), "case": image.name}, folder)
+        series = {"image": str(image), "case": image.name, "frames": "all"}
+        label_map = folder / "label_map.nii.gz"
+        with tempfile.TemporaryDirectory(prefix="frames_") as work, _silence():
+            self._check(series)
+            frames = split_frames(image, Path(work, "frames"))
+            items = [{"image": str(frame), "case": frame.name} for frame in frames]
+            label_maps = [self._segment_volume(item, Path(work, item["case"])) for item in items]
+            join_frames(label_maps, image, label_map)
+        return label_map
+
+    def _segment_volume(self, item: dict[str, str], folder: Path) -> Path:
+        self._check(item)
+        self._writer.output_dir, self._writer.data_root_dir = str(folder), item["image"]
         self._dataset.data = [item]
         # a fresh evaluator each time, as ignite's engines do not start again after an error; the network is kept
         self._parser.ref_resolver.remove_resolved_content("evaluator")
@@ -119,6 +132,10 @@ class BundlePredictor:
             self._parser.get_parsed_content("evaluator").run()
         [label_map] = (path for path in folder.rglob("*") if path.is_file())
         return label_map
+
+    def _check(self, item: Mapping[str, str]) -> None:
+        with _silence():
+            check_items([item], num_classes=self.num_classes, kind="image", in_channels=self._in_channels)
 
 
 def reason_of(error: BaseException) -> str:

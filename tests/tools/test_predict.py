@@ -218,16 +218,48 @@ def test_a_bad_case_among_good_ones(predict: Predict, tmp_path: Path, capsys: py
         save(tmp_path / "in" / f"{name}.nii.gz")
     whole = (tmp_path / "in" / "a.nii.gz").read_bytes()
     (tmp_path / "in" / "b.nii.gz").write_bytes(whole[: len(whole) // 2])
-    nib.save(volume(shape=(8, 8, 3, 2)), tmp_path / "in" / "d.nii.gz")
+    bad_series = np.zeros((8, 8, 3, 2), np.float32)
+    bad_series[0, 0, 0, 1] = np.nan
+    nib.save(nib.Nifti1Image(bad_series, np.eye(4)), tmp_path / "in" / "d.nii.gz")
     assert predict() == 1
     assert results(tmp_path / "out") == ["a_seg.nii.gz", "c_seg.nii.gz", "e_seg.nii.gz"]
     out, err = capsys.readouterr()
     assert "segmented 3 in" in out
     assert out.endswith("; 0 were there already; 2 failed\n")
-    bad, four_d, last = err.splitlines()
+    bad, series, last = err.splitlines()
     assert bad.startswith(f"failed: b: {tmp_path}/in/b.nii.gz: ")
-    assert four_d.startswith(f"failed: d: {tmp_path}/in/d.nii.gz: has 2 channels or frames")
+    assert series.startswith(f"failed: d: {tmp_path}/in/d.nii.gz: holds 1 NaN or infinite voxels")
     assert last == "error: 2 cases failed: b, d; see above"
+
+
+def test_a_cine_series_is_segmented_frame_by_frame(predict: Predict, tmp_path: Path) -> None:
+    """Each frame is what it would be as a file; the series' grid, times and units stay, whatever its numbers' scale."""
+    series = volume(shape=(40, 44, 3, 3))
+    series.header.set_zooms((1.25, 1.5, 8.0, 0.03))
+    series.header.set_xyzt_units("mm", "sec")
+    series.header.set_slope_inter(0.5, -7.0)
+    path = tmp_path / "in" / "p1_4d.nii.gz"
+    path.parent.mkdir()
+    nib.save(series, path)
+    stored = nib.load(path)
+    for index in range(3):
+        frame = nib.Nifti1Image(np.asarray(stored.dataobj[..., index], np.float32), stored.affine)
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        nib.save(frame, tmp_path / "frames" / f"{index}.nii.gz")
+    assert predict(input=path) == 0
+    assert results(tmp_path / "out") == ["p1_4d_seg.nii.gz"]
+    made = nib.load(tmp_path / "out" / "p1_4d_seg.nii.gz")
+    assert (made.shape, made.get_data_dtype()) == ((40, 44, 3, 3), np.uint8)
+    np.testing.assert_array_equal(made.affine, stored.affine)
+    np.testing.assert_allclose(made.header.get_zooms(), (1.25, 1.5, 8.0, 0.03))
+    assert made.header.get_xyzt_units() == ("mm", "sec")
+    assert predict(input=tmp_path / "frames", output=tmp_path / "each") == 0
+    for index in range(3):
+        alone = nib.load(tmp_path / "each" / f"{index}_seg.nii.gz")
+        np.testing.assert_array_equal(np.asarray(made.dataobj)[..., index], np.asarray(alone.dataobj))
+    assert len({np.asarray(made.dataobj)[..., index].tobytes() for index in range(3)}) == 3
+    assert predict() == 1, "in a folder, names that end in _4d are left out"
+    assert predict(exclude="['_gt']") == 0
 
 
 def test_a_second_run_makes_what_is_missing_or_changed(
