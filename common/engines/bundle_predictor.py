@@ -110,14 +110,16 @@ class BundlePredictor:
             UserError: the image is unfit, see :func:`~..data.checks.check_items`.
             Exception: whatever else goes wrong on the way; :func:`reason_of` tells it in a line.
         """
-        if self._in_channels != 1 or frame_count(image) == 1:
+        with _silence():  # what is wrong with a header is told by the check
+            frames = frame_count(image) if self._in_channels == 1 else 1
+        if frames == 1:
             return self._segment_volume({"image": str(image), "case": image.name}, folder)
         series = {"image": str(image), "case": image.name, "frames": "all"}
         label_map = folder / "label_map.nii.gz"
         with tempfile.TemporaryDirectory(prefix="frames_") as work, _silence():
             self._check(series)
-            frames = split_frames(image, Path(work, "frames"))
-            items = [{"image": str(frame), "case": frame.name} for frame in frames]
+            files = split_frames(image, Path(work, "frames"))
+            items = [{"image": str(file), "case": file.name} for file in files]
             label_maps = [self._segment_volume(item, Path(work, item["case"])) for item in items]
             join_frames(label_maps, image, label_map)
         return label_map

@@ -221,15 +221,18 @@ def test_a_bad_case_among_good_ones(predict: Predict, tmp_path: Path, capsys: py
     bad_series = np.zeros((8, 8, 3, 2), np.float32)
     bad_series[0, 0, 0, 1] = np.nan
     nib.save(nib.Nifti1Image(bad_series, np.eye(4)), tmp_path / "in" / "d.nii.gz")
+    whole = (tmp_path / "in" / "d.nii.gz").read_bytes()
+    (tmp_path / "in" / "f.nii.gz").write_bytes(whole[: len(whole) // 2])
     assert predict() == 1
     assert results(tmp_path / "out") == ["a_seg.nii.gz", "c_seg.nii.gz", "e_seg.nii.gz"]
     out, err = capsys.readouterr()
     assert "segmented 3 in" in out
-    assert out.endswith("; 0 were there already; 2 failed\n")
-    bad, series, last = err.splitlines()
+    assert out.endswith("; 0 were there already; 3 failed\n")
+    bad, series, bad_series, last = err.splitlines()
     assert bad.startswith(f"failed: b: {tmp_path}/in/b.nii.gz: ")
     assert series.startswith(f"failed: d: {tmp_path}/in/d.nii.gz: holds 1 NaN or infinite voxels")
-    assert last == "error: 2 cases failed: b, d; see above"
+    assert bad_series.startswith(f"failed: f: {tmp_path}/in/f.nii.gz: ")
+    assert last == "error: 3 cases failed: b, d, f; see above"
 
 
 def test_a_cine_series_is_segmented_frame_by_frame(predict: Predict, tmp_path: Path) -> None:
