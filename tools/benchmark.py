@@ -87,7 +87,8 @@ def main(
     if report or check:
         weights = None if _words(suite) else Path(readme).expanduser()
         suites = _suites(suite) or [load_suite(name) for name in known_suites()]
-        _tables(suites, Path(output).expanduser(), Path(results).expanduser(), Path(table), weights, check=check)
+        runs, folder, page = (Path(each).expanduser() for each in (output, results, table))
+        _tables(suites, runs, folder, page, weights, check=check)
         return
     chosen = _suites(suite)
     if not chosen:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import read_text
 from .marked_text import between_marks
 from .suite import Row, Suite
 from .tables import device_name, markdown_table, spread
@@ -113,7 +112,7 @@ def with_weights(path: Path, origins: Sequence[Origin]) -> str:
     """The text of a Markdown file with a table of the bundles' weights between its two marks.
 
     Raises:
-        UserError: the file has not each mark once, in order.
+        UserError: the file cannot be read, or has not each mark once, in order.
     """
     header = ["bundle", "its weights have learned from", "scored on", "Dice, or mIoU", "HD95 (mm)", "segmenting one"]
     lines = []
@@ -125,7 +124,7 @@ def with_weights(path: Path, origins: Sequence[Origin]) -> str:
         seconds = f"{each.seconds:.1f} s ({device_name(each.result['hardware'])})" if each.seconds else ""
         source = f"{each.row.supervision} ({each.suite.title})"
         lines.append([f"`{each.bundle}`", source, f"{each.cases} of others", score, distance, seconds])
-    return between_marks(path, read_text(path), _BEGIN, _END, markdown_table(header, lines))
+    return between_marks(path, _BEGIN, _END, markdown_table(header, lines))
 
 
 def _filled(text: str) -> str:

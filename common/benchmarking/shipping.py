@@ -63,8 +63,8 @@ def ship(
     result = read_result(folder / RESULT)
     document = _document(settings_file(folder / "model.pt"))
     state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
-    readme, metadata = read_text(bundle / _README), _document(bundle / _METADATA)
-    between_marks(bundle / _README, readme, BEGIN, END, "")
+    metadata = _document(bundle / _METADATA)
+    between_marks(bundle / _README, BEGIN, END, "")  # before the work that its marks being amiss would waste
 
     precision, content = "float16", _bytes(half_precision(state))
     share = _same(suite, row, bundle, content, document, folder, datalist, device)
@@ -75,7 +75,7 @@ def ship(
     document["training"] |= {"same_class": round(share, 6)} if precision == "float16" else {}
     source = Origin(bundle.name, suite, row, result, document["training"])
     metadata |= metadata_of(metadata, source)
-    text = between_marks(bundle / _README, readme, BEGIN, END, paragraph(source))
+    text = between_marks(bundle / _README, BEGIN, END, paragraph(source))
 
     written = {
         settings_file(bundle / _WEIGHTS): settings_text(document).encode(),
@@ -132,8 +132,7 @@ def check_shipped(bundle: Path, origin: Origin) -> None:
     for key, value in metadata_of(metadata, origin).items():
         if metadata.get(key) != value:
             raise UserError(f"{bundle / _METADATA}: {key} is not that of the weights' run; write it by {again}")
-    text = read_text(bundle / _README)
-    if text != between_marks(bundle / _README, text, BEGIN, END, paragraph(origin)):
+    if read_text(bundle / _README) != between_marks(bundle / _README, BEGIN, END, paragraph(origin)):
         raise UserError(f"{bundle / _README}: its figures are not those of the weights' run; write them by {again}")
 
 

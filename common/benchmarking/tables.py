@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import read_text
 from ..reporting.overview import Overview
 from .marked_text import between_marks
 from .suite import Row, Suite
@@ -64,11 +62,7 @@ def with_tables(path: Path, tables: Sequence[Overview]) -> str:
     Raises:
         UserError: the file cannot be read, or has not each mark once, in order.
     """
-    try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); name a Markdown file") from error
-    return between_marks(path, text, BEGIN, END, markdown(tables))
+    return between_marks(path, BEGIN, END, markdown(tables))
 
 
 def _known(suite: Suite, result: Mapping[str, Any]) -> bool:

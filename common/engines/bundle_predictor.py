@@ -110,34 +110,29 @@ class BundlePredictor:
             UserError: the image is unfit, see :func:`~..data.checks.check_items`.
             Exception: whatever else goes wrong on the way; :func:`reason_of` tells it in a line.
         """
+        item = {"image": str(image), "case": image.name}
         with _silence():  # what is wrong with a header is told by the check
-            frames = frame_count(image) if self._in_channels == 1 else 1
-        if frames == 1:
-            return self._segment_volume({"image": str(image), "case": image.name}, folder)
-        series = {"image": str(image), "case": image.name, "frames": "all"}
+            is_series = self._in_channels == 1 and frame_count(image) > 1
+            checked = item | {"frames": "all"} if is_series else item
+            check_items([checked], num_classes=self.num_classes, kind="image", in_channels=self._in_channels)
+        if not is_series:
+            return self._segment_volume(image, folder)
         label_map = folder / "label_map.nii.gz"
         with tempfile.TemporaryDirectory(prefix="frames_") as work, _silence():
-            self._check(series)
-            files = split_frames(image, Path(work, "frames"))
-            items = [{"image": str(file), "case": file.name} for file in files]
-            label_maps = [self._segment_volume(item, Path(work, item["case"])) for item in items]
+            frames = split_frames(image, Path(work, "frames"))
+            label_maps = [self._segment_volume(frame, Path(work, frame.name)) for frame in frames]
             join_frames(label_maps, image, label_map)
         return label_map
 
-    def _segment_volume(self, item: dict[str, str], folder: Path) -> Path:
-        self._check(item)
-        self._writer.output_dir, self._writer.data_root_dir = str(folder), item["image"]
-        self._dataset.data = [item]
+    def _segment_volume(self, image: Path, folder: Path) -> Path:
+        self._writer.output_dir, self._writer.data_root_dir = str(folder), str(image)
+        self._dataset.data = [{"image": str(image), "case": image.name}]
         # a fresh evaluator each time, as ignite's engines do not start again after an error; the network is kept
         self._parser.ref_resolver.remove_resolved_content("evaluator")
         with _silence():
             self._parser.get_parsed_content("evaluator").run()
         [label_map] = (path for path in folder.rglob("*") if path.is_file())
         return label_map
-
-    def _check(self, item: Mapping[str, str]) -> None:
-        with _silence():
-            check_items([item], num_classes=self.num_classes, kind="image", in_channels=self._in_channels)
 
 
 def reason_of(error: BaseException) -> str:
