@@ -60,6 +60,23 @@ def label_role(stem: str) -> str | None:
     return _ROLES[match[1].lower().partition("_")[0]] if match else None
 
 
+def is_left_out(stem: str, endings: Sequence[str] | None = None) -> bool:
+    """Whether a file in a folder of images is none to be segmented, by its name without the extension.
+
+    Args:
+        stem: the file name without its extension.
+        endings: the ends of names that are left out; None for labels (see :func:`label_role`) and 4D series (``_4d``).
+
+    Raises:
+        UserError: ``endings`` is no list of texts.
+    """
+    if endings is None:
+        return label_role(stem) is not None or stem.lower().endswith("_4d")
+    if not isinstance(endings, list | tuple) or not all(isinstance(ending, str) for ending in endings):
+        raise UserError(f"exclude must be null or a list of ends of file names such as ['_gt'], got {endings!r}")
+    return stem.endswith(tuple(endings))
+
+
 def annotator_of(stem: str) -> str:
     """The number of the annotator in the name of a scribble file, such as ``_scribble_2``; empty without one."""
     match = _ROLE_SUFFIX.search(stem)

@@ -11,13 +11,13 @@ from monai.config import PathLike
 
 from ..errors import UserError
 from ..transforms.save_segmentation import segmentation_path
+from .case_names import is_left_out
 from .phantom import default_phantom_dir, ensure_phantom
 
 __all__ = ["list_images"]
 
 logger = logging.getLogger(__name__)
 
-_LABEL_SUFFIXES = ("_gt", "_manual", "_mask", "_label", "_seg", ".seg", "_scribble", "_coarse", "_not")
 _EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 
 
@@ -25,18 +25,18 @@ def list_images(
     dataset_dir: PathLike,
     *,
     output_dir: PathLike | None = None,
-    exclude: Sequence[str] = _LABEL_SUFFIXES,
+    exclude: Sequence[str] | None = None,
     extensions: Sequence[str] = _EXTENSIONS,
 ) -> list[dict[str, str]]:
     """List every image below a folder, sorted by name; the default phantom is made first where it is missing.
 
-    Links are followed. Hidden files and folders, label files (by the end of their name) and what lies in ``output_dir``
-    are left out.
+    Links are followed. Hidden files and folders, label files and 4D series (by the end of their name) and what lies in
+    ``output_dir`` are left out.
 
     Args:
         dataset_dir: a folder, or one image file.
         output_dir: folder of the results, not searched where it lies inside ``dataset_dir``.
-        exclude: ends of file names, before the extension, that mark labels.
+        exclude: ends of file names, before the extension, that are left out; None as :func:`~.case_names.is_left_out`.
         extensions: file name extensions of images; upper and lower case are the same.
 
     Returns:
@@ -62,7 +62,7 @@ def list_images(
     items: list[dict[str, str]] = []
     for path in _walk(root, (), results):
         case = _case(path.name, endings)
-        if case is not None and not case.endswith(tuple(exclude)):
+        if case is not None and not is_left_out(case, exclude):
             items.append({"image": str(path), "case": (path.relative_to(root).parent / case).as_posix()})
     if not items:
         raise UserError(f"{root}: no image found; expected files ending in {', '.join(extensions)}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import UserError
 from ..transforms.save_segmentation import segmentation_path
-from .case_names import IMAGE_EXTENSIONS, stem_of
+from .case_names import IMAGE_EXTENSIONS, is_left_out, stem_of
 from .dicom_folder import DicomSeries, split_series
 from .found_files import Found, find_images
 
@@ -45,7 +45,7 @@ class PredictionCase(NamedTuple):
         return [label_map, f"{self.name}{_POSTFIX}.dcm"] if self.slices and dicom_seg else [label_map]
 
 
-def list_cases(source: str, *, output_dir: Path, exclude: Sequence[str] = ()) -> list[PredictionCase]:
+def list_cases(source: str, *, output_dir: Path, exclude: Sequence[str] | None = None) -> list[PredictionCase]:
     """List what is to be segmented: NIfTI, NRRD, MetaImage and PNG files and DICOM series.
 
     Label maps are named as :func:`~..transforms.save_segmentation.segmentation_path` names them. A DICOM folder with
@@ -56,7 +56,8 @@ def list_cases(source: str, *, output_dir: Path, exclude: Sequence[str] = ()) ->
     Args:
         source: an image file, a folder that is searched with its subfolders, a folder of DICOM files, or a pattern.
         output_dir: the folder of the results, which is not searched, unless it is ``source`` itself.
-        exclude: ends of file names, before the extension, that mark label maps. A single file is never excluded.
+        exclude: ends of file names, before the extension, that are left out; None as
+            :func:`~.case_names.is_left_out`. A single file is never left out.
 
     Returns:
         The cases, sorted by name. One whose source is known to be unfit has its ``problem`` set.
@@ -71,12 +72,13 @@ def list_cases(source: str, *, output_dir: Path, exclude: Sequence[str] = ()) ->
         raise UserError(f"{path}: not an image file; {kinds}")
     found = find_images(source, skip=_to_skip(path, output_dir))
     images = [entry for entry in found if not entry.slices]
-    kept = images if alone else [entry for entry in images if not entry.stem.endswith(tuple(exclude))]
+    kept = images if alone else [entry for entry in images if not is_left_out(entry.stem, exclude)]
     cases = [_image_case(entry) for entry in kept]
     cases += [case for entry in found if entry.slices for case in _series_cases(entry)]
     if not cases:
-        ends = f"names ending in {', '.join(exclude)}" if images else "DICOM objects that are no scans"
-        raise UserError(f"{source}: no image found but {ends}; name the folder of the images")
+        names = "names that mark labels or 4D series" if exclude is None else f"names ending in {', '.join(exclude)}"
+        others = names if images else "DICOM objects that are no scans"
+        raise UserError(f"{source}: no image found but {others}; name the folder of the images")
     return sorted(_told_apart(cases), key=lambda case: case.name)
 
 

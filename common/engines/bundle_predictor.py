@@ -48,7 +48,7 @@ class BundlePredictor:
         version: the bundle's version, by its metadata.
         manufacturer: the bundle's authors, by its metadata.
         num_classes: number of classes C with background.
-        exclude: ends of file names that mark label maps.
+        exclude: ends of file names that are left out, or None, see :func:`~..data.case_names.is_left_out`.
         weights: the file of the weights.
         weights_digest: its SHA-256.
         settings_digest: SHA-256 of everything that the label maps depend on beside the image.
@@ -69,7 +69,7 @@ class BundlePredictor:
         with _in_one_line(str(files[0])), _silence():  # MONAI's readers log what they go without
             self.num_classes = int(self._parser.get_parsed_content("num_classes"))
             self._in_channels = self._parser.get_parsed_content("in_channels")
-            self.exclude = list(self._parser.get_parsed_content("exclude"))
+            self.exclude: Sequence[str] | None = self._parser.get_parsed_content("exclude")
             self.weights = str(self._parser.get_parsed_content("weights"))
             for key, value in settings.items():
                 if default_of(value) != value:  # the weights' settings decide

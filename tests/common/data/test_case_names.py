@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 import pytest
 
-from common.data.case_names import annotator_of, case_of, label_role, patient_of_case, phase_of_case, stem_of
+from common.data.case_names import (
+    annotator_of,
+    case_of,
+    is_left_out,
+    label_role,
+    patient_of_case,
+    phase_of_case,
+    stem_of,
+)
 from common.errors import UserError
 
 
@@ -95,3 +104,17 @@ def test_patients_by_a_pattern() -> None:
         patient_of_case("ab", "a(x)?")  # the group takes no part
     with pytest.raises(UserError, match=re.escape("--patient_pattern '(' is no regular expression: missing )")):
         patient_of_case("a", "(")
+
+
+@pytest.mark.parametrize("stem", ["a_gt", "a_GT", "a.seg", "a_scribble_2", "a-mask", "a_4d", "a_4D"])
+def test_labels_and_series_are_left_out(stem: str) -> None:
+    assert is_left_out(stem)
+    assert not is_left_out(stem, [])
+    assert not is_left_out(f"{stem}x")
+    assert is_left_out(f"{stem}x", ["x"])
+
+
+@pytest.mark.parametrize("endings", ["_gt", 5, ["_gt", 5]])
+def test_ends_of_names_are_a_list_of_texts(endings: Any) -> None:
+    with pytest.raises(UserError, match=r"exclude must be null or a list of ends of file names such as \['_gt'\], got"):
+        is_left_out("a", endings)

@@ -16,7 +16,6 @@ from common.errors import UserError
 from common.transforms.save_segmentation import segmentation_path
 
 Writer = Callable[..., None]
-EXCLUDE = ("_gt", "_seg")
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def names(source: Path | str, **options: Any) -> list[str]:
 
 
 def test_label_maps_are_named_as_the_bundles_name_them(scans: Path) -> None:
-    cases = list_cases(str(scans), output_dir=Path("/nowhere"), exclude=EXCLUDE)
+    cases = list_cases(str(scans), output_dir=Path("/nowhere"))
     assert [case.name for case in cases] == ["a b/ü", "p1/t2", "p2/t2", "photo", "x", "y"]
     for case in cases:
         expected = segmentation_path(case.source, output_dir="out", data_root_dir=scans)
@@ -51,14 +50,14 @@ def test_label_maps_are_named_as_the_bundles_name_them(scans: Path) -> None:
 
 
 def test_a_single_file_and_a_pattern(scans: Path) -> None:
-    assert names(scans / "p2" / "t2_gt.nii.gz", exclude=EXCLUDE) == ["t2_gt"]
-    assert names(f"{scans}/p*/t2.nii.gz", exclude=EXCLUDE) == ["p1/t2", "p2/t2"]
+    assert names(scans / "p2" / "t2_gt.nii.gz") == ["t2_gt"]
+    assert names(f"{scans}/p*/t2.nii.gz") == ["p1/t2", "p2/t2"]
 
 
 def test_results_are_not_searched_unless_they_go_to_the_images(scans: Path) -> None:
     (scans / "out").mkdir()
     (scans / "out" / "z.nii.gz").touch()
-    cases = list_cases(str(scans), output_dir=scans / "out", exclude=EXCLUDE)
+    cases = list_cases(str(scans), output_dir=scans / "out")
     assert "out/z" not in [case.name for case in cases]
     for source in (str(scans), f"{scans}/*/t2.nii.gz"):
         assert "p1/t2" in [case.name for case in list_cases(source, output_dir=scans)]
@@ -66,10 +65,10 @@ def test_results_are_not_searched_unless_they_go_to_the_images(scans: Path) -> N
 
 def test_files_of_one_name_get_their_extension(scans: Path) -> None:
     (scans / "p1" / "t2.nrrd").touch()
-    assert [name for name in names(scans, exclude=EXCLUDE) if name.startswith("p1")] == ["p1/t2_nii_gz", "p1/t2_nrrd"]
+    assert [name for name in names(scans) if name.startswith("p1")] == ["p1/t2_nii_gz", "p1/t2_nrrd"]
     (scans / "p1" / "t2_nrrd.nii").touch()
     with pytest.raises(UserError, match=r"have one name, p1/t2_nrrd: rename one of them"):
-        names(scans, exclude=EXCLUDE)
+        names(scans)
 
 
 def test_a_folder_with_one_series_is_a_case(tmp_path: Path, dicom_writer: Writer) -> None:
@@ -113,7 +112,7 @@ def test_a_folder_with_a_damaged_file_is_a_bad_case_among_others(tmp_path: Path,
     ("files", "source", "message"),
     [
         ([], "", r"no image found; expected files ending in"),
-        (["a_gt.nii", "b_seg.nrrd"], "", r"no image found but names ending in _gt, _seg; name the folder"),
+        (["a_gt.nii", "b_seg.nrrd"], "", r"no image found but names that mark labels or 4D series; name the folder"),
         (["a.dcm.txt"], "a.dcm.txt", r"a\.dcm\.txt: not an image file; .*, or the folder of a DICOM series"),
         ([], "nowhere", r"nowhere: no such file or folder"),
         ([], "*.nii", r"\*\.nii: no image found"),
@@ -123,4 +122,4 @@ def test_nothing_to_segment(tmp_path: Path, files: list[str], source: str, messa
     for name in files:
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=message):
-        list_cases(os.path.join(tmp_path, source), output_dir=Path("/nowhere"), exclude=EXCLUDE)
+        list_cases(os.path.join(tmp_path, source), output_dir=Path("/nowhere"))
