@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ class RunState:
             be gone on with.
         seconds: time spent in each stage, over all attempts.
         notes: what else is known: hardware, versions, steps.
+        begun: seconds since 1970 at which the attempt under way, or one that was killed, began; None for no such one.
     """
 
     folder: Path
@@ -41,6 +45,7 @@ class RunState:
     stage: str = STAGES[0]
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    begun: float | None = None
 
     @classmethod
     def of(cls, folder: Path, about: dict[str, Any]) -> RunState:
@@ -55,6 +60,7 @@ class RunState:
         try:
             content = json.loads(read_text(path))
             state = cls(folder, content["about"], content["stage"], content["seconds"], content["notes"])
+            state.begun = None if content.get("begun") is None else float(content["begun"])
             if state.stage not in STAGES:
                 raise ValueError(state.stage)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,12 +75,30 @@ class RunState:
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
-        content = {"about": self.about, "stage": self.stage, "seconds": self.seconds, "notes": self.notes}
-        write_json(self.folder / _FILE, content, indent=1)
+        keys = ("about", "stage", "seconds", "notes", "begun")
+        write_json(self.folder / _FILE, {key: getattr(self, key) for key in keys}, indent=1)
 
-    def spend(self, stage: str, seconds: float) -> None:
-        """Add to the time of a stage."""
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
+    @contextlib.contextmanager
+    def clock(self) -> Iterator[None]:
+        """Add the time that is spent inside to that of the stage, also where it ends by an error.
+
+        Of an attempt that was killed, the time until it last wrote into the folder counts.
+        """
+        if self.begun is not None:
+            files = [path for path in self.folder.iterdir() if path.name != _FILE]
+            self._spend(max((path.stat().st_mtime for path in files), default=0.0))
+        self.begun = time.time()
+        self.save()
+        try:
+            yield
+        finally:
+            self._spend(time.time())
+            self.begun = None
+            self.save()
+
+    def _spend(self, end: float) -> None:
+        seconds = max(0.0, end - (self.begun or end))
+        self.seconds[self.stage] = round(self.seconds.get(self.stage, 0.0) + seconds, 1)
 
     def advance(self, stage: str) -> None:
         """Say that the stages before this one are done, and write the file."""

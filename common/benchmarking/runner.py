@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ class Benchmark:
         deadline = None if self.deadline is None else self.deadline - self._reserve()
         logs = bundle_folder(row.bundle) / "configs" / "logging.conf"
         self.tell(f"{row.name}, seed {seed}: training, log in {state.folder / 'train.log'}")
-        with _clock(state, "training"):
+        with state.clock():
             done = train(config, state.folder, options, logging_conf=logs, deadline=deadline)
         state.notes |= progress_of(state.folder)
         if done:
@@ -132,7 +132,7 @@ class Benchmark:
         files = inference_configs(bundle_folder(row.bundle), row.inference_overlays)
         items = load_datalist(self.datalist, self.suite.section)
         overrides = {} if self.device is None else {"device": self.device}
-        with _clock(state, "prediction"):
+        with state.clock():
             done = all(
                 predict(
                     files,
@@ -154,7 +154,7 @@ class Benchmark:
         if self._left() < 0.5 * len(items) * len(choices):
             return False
         results = {}
-        with _clock(state, "scoring"):
+        with state.clock():
             for choice in choices:
                 folder = state.folder / choice
                 meta = {"section": self.suite.section, "weights": str(state.folder / _CHOICES[choice])}
@@ -183,14 +183,3 @@ class Benchmark:
                 known.append(seconds.get("prediction", 0.0) + seconds.get("scoring", 0.0))
         cases = len(load_datalist(self.datalist, self.suite.section))
         return min(1.2 * max(known) if known else _PER_VOLUME * cases, self._left() / 2)
-
-
-@contextlib.contextmanager
-def _clock(state: RunState, stage: str) -> Iterator[None]:
-    """Note the time that a stage takes, also where it is interrupted."""
-    started = time.time()
-    try:
-        yield
-    finally:
-        state.spend(stage, time.time() - started)
-        state.save()

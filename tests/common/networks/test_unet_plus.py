@@ -76,27 +76,29 @@ def test_the_coarsest_ups_are_as_narrow_as_the_classes() -> None:
     assert ups(UNetPlus(1, 3, up_channels=(3, 3, 3, 3), **SMALL)) == [3, 3, 3, 3]
 
 
-def test_forward_equals_the_layers_written_out() -> None:
-    network = shuffled_statistics(UNetPlus(1, 2, channels=(2, 3, 4))).eval()
+@pytest.mark.parametrize(("padding_mode", "mode"), [("zeros", "constant"), ("replicate", "replicate")])
+def test_forward_equals_the_layers_written_out(padding_mode: str, mode: str) -> None:
+    network = shuffled_statistics(UNetPlus(1, 2, channels=(2, 3, 4), padding_mode=padding_mode)).eval()
     weights = network.state_dict()
     image = torch.randn(2, 1, 8, 16)
 
-    def layer(x: torch.Tensor, name: str, padding: int, eps: float) -> torch.Tensor:
+    def layer(x: torch.Tensor, name: str, eps: float) -> torch.Tensor:
         norm = [weights[f"{name}.adn.N.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]
-        x = F.relu(F.conv2d(x, weights[f"{name}.conv.weight"], weights[f"{name}.conv.bias"], padding=padding))
+        x = F.relu(F.conv2d(x, weights[f"{name}.conv.weight"], weights[f"{name}.conv.bias"]))
         return F.batch_norm(x, norm[0], norm[1], norm[2], norm[3], eps=eps)
 
     def twice(x: torch.Tensor, name: str) -> torch.Tensor:
-        return layer(layer(x, f"{name}.0", 0, 1e-5), f"{name}.1", 0, 1e-3)
+        return layer(layer(x, f"{name}.0", 1e-5), f"{name}.1", 1e-3)
 
     def up(x: torch.Tensor, skip: torch.Tensor, name: str) -> torch.Tensor:
-        x = layer(x.repeat_interleave(2, 2).repeat_interleave(2, 3), f"{name}.up", 1, 1e-5)
+        x = F.pad(x.repeat_interleave(2, 2).repeat_interleave(2, 3), [1] * 4, mode=mode)
+        x = layer(x, f"{name}.up", 1e-5)
         lost = [(large - small) // 2 for large, small in zip(skip.shape[2:], x.shape[2:], strict=True)]
         centre = skip[:, :, lost[0] : skip.shape[2] - lost[0], lost[1] : skip.shape[3] - lost[1]]
         return twice(torch.cat([x, centre], dim=1), f"{name}.convolutions")
 
     # three levels: 6 * 4 - 4 = 20 pixels of margin; 8 + 40 = 48 > 44 | 22 > 18 | 9 > 5 - 10 > 6 - 12 > 8
-    fine = twice(F.pad(image, [20] * 4), "encoder.0")
+    fine = twice(F.pad(image, [20] * 4, mode=mode), "encoder.0")
     middle = twice(F.max_pool2d(fine, 2), "encoder.1")
     coarse = twice(F.max_pool2d(middle, 2), "encoder.2")
     x = up(up(coarse, middle, "decoder.0"), fine, "decoder.1")
@@ -118,14 +120,23 @@ def test_any_size_keeps_its_size(size: tuple[int, int]) -> None:
     torch.testing.assert_close(logits, whole[:, :, : size[0], : size[1]])
 
 
+def test_a_uniform_image_is_one_class_throughout_if_the_margin_repeats_it() -> None:
+    image = torch.full((1, 1, 37, 51), 0.7)
+    logits = shuffled_statistics(UNetPlus(1, 3, padding_mode="replicate", **SMALL)).eval()(image)
+    torch.testing.assert_close(logits, logits[..., :1, :1].expand_as(logits))
+    logits = shuffled_statistics(UNetPlus(1, 3, **SMALL)).eval()(image)
+    assert (logits - logits[..., :1, :1]).abs().max() > 1e-2 * logits.abs().max()
+
+
 def test_the_first_normalisation_of_a_block_learns_faster_than_the_second() -> None:
     norms = [layer for layer in UNetPlus(1, 2, **SMALL).encoder[0].modules() if isinstance(layer, nn.BatchNorm2d)]
     assert [(norm.momentum, norm.eps) for norm in norms] == [(0.1, 1e-5), (0.01, 1e-3)]
 
 
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
 @pytest.mark.parametrize("size", [(1, 1), (21, 34)])
-def test_torchscript_gives_the_same_logits(size: tuple[int, int]) -> None:
-    network = shuffled_statistics(UNetPlus(1, 4, **SMALL)).eval()
+def test_torchscript_gives_the_same_logits(size: tuple[int, int], padding_mode: str) -> None:
+    network = shuffled_statistics(UNetPlus(1, 4, padding_mode=padding_mode, **SMALL)).eval()
     image = torch.randn(2, 1, *size)
     torch.testing.assert_close(torch.jit.script(network)(image), network(image))
 
@@ -154,6 +165,7 @@ def test_every_parameter_learns() -> None:
         ({"channels": (4, 0)}, r"channels .* got \[4, 0\]"),
         ({"channels": (4, 8), "up_channels": (2, 2)}, r"up_channels needs 1 .* got \[2, 2\]"),
         ({"channels": (4, 8), "up_channels": (0,)}, r"up_channels .* got \[0\]"),
+        ({"padding_mode": "reflect"}, "padding_mode must be zeros or replicate, got 'reflect'"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
