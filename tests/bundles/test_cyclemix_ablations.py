@@ -156,19 +156,20 @@ def test_a_preset_sets_its_keys_and_no_other(preset):
 
 
 def test_compact_reaches_network_preprocessing_and_window():
-    """The weights that come with the bundle are of this preset: filters 8, 148 x 148 pixels of 1.96 mm."""
+    """8 filters, a margin that repeats the edge, 160 x 160 pixels of 2 mm."""
     parsers = {config: started(config, "compact") for config in ("train", "inference")}
     networks = {config: parser.get_parsed_content("network_def") for config, parser in parsers.items()}
     networks["inference"].load_state_dict(networks["train"].state_dict())
     assert networks["train"].encoder[0][0].conv.weight.shape == (8, 1, 3, 3)
+    assert {network.padding_mode for network in networks.values()} == {"replicate"}
     steps = parsers["train"].get_parsed_content("train#deterministic_transforms")
-    assert list(steps[0].transforms[-1].spacing_transform.pixdim) == [1.96, 1.96, -1]
-    assert steps[1]({"image": torch.zeros(1, 200, 100, 2)})["image"].shape == (1, 148, 148, 2)
-    assert parsers["train"].get_parsed_content("train#occlusion").size == 23
+    assert list(steps[0].transforms[-1].spacing_transform.pixdim) == [2.0, 2.0, -1]
+    assert steps[1]({"image": torch.zeros(1, 200, 100, 2)})["image"].shape == (1, 160, 160, 2)
+    assert parsers["train"].get_parsed_content("train#occlusion").size == 22
     spacing = parsers["inference"].get_parsed_content("preprocessing").transforms[-1]
-    assert list(spacing.spacing_transform.pixdim) == [1.96, 1.96, -1]
-    assert list(parsers["inference"].get_parsed_content("inferer").roi_size) == [148, 148]
-    assert list(parsers["train"].get_parsed_content("validate#inferer").roi_size) == [148, 148]
+    assert list(spacing.spacing_transform.pixdim) == [2.0, 2.0, -1]
+    assert list(parsers["inference"].get_parsed_content("inferer").roi_size) == [160, 160]
+    assert list(parsers["train"].get_parsed_content("validate#inferer").roi_size) == [160, 160]
 
 
 def test_options_of_the_loss_reach_it():
