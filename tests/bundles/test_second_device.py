@@ -1,0 +1,129 @@
+"""Every bundle on a device that is not the CPU, see ``tests/second_device.py``: what a GPU needs, without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.data.datalist import load_datalist
+
+SMALL = {"roi_size": [48, 48], "pixdim": [4.0, 4.0], "filters": 2, "batch_size": 4, "val_interval": 1, "seed": 1}
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    ("maag", {}),
+    ("dmpls", {}),
+    ("attenscribble", {}),
+    ("cyclemix", {"roi_size": [36, 36]}),
+    ("coarse_labels", {"depth": 2}),
+    ("baselines", {}),
+]
+MORE: list[tuple[str, dict[str, Any]]] = [
+    ("maag", {"preset": "paper"}),
+    ("maag", {"preset": "code"}),
+    ("dmpls", {"preset": "paper"}),
+    ("dmpls", {"preset": "code"}),
+    ("attenscribble", {"preset": "paper"}),
+    ("cyclemix", {"preset": "paper", "roi_size": [36, 36]}),
+    ("cyclemix", {"preset": "code", "roi_size": [36, 36]}),
+    *[("cyclemix", {"mixer": mixer, "roi_size": [36, 36]}) for mixer in ("mixup", "cutmix", "cutout", "comixup")],
+    ("coarse_labels", {"preset": "paper", "depth": 2}),
+    *[("baselines", {"overlay": f"methods/{method}.json"}) for method in ("wpce", "gated_crf", "dense")],
+]
+# the guard against what is not finite looks at each loss, on a GPU at every tenth; CycleMix' cut, moves and pieces are
+# found on the CPU
+READS = {"cyclemix": 7}
+
+
+@pytest.fixture
+def on_both(
+    repo_root: Path, few_cases: Callable[[Path, int], Path], tmp_path: Path
+) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+    """A function that trains and uses a bundle on both devices and returns how the results differ."""
+
+    def run(bundle: str, keys: dict[str, Any]) -> dict[str, Any]:
+        datalist = few_cases(tmp_path / "data", 3)
+        image = load_datalist(datalist, "validation")[0]["image"]
+        overlays = [keys["overlay"]] if "overlay" in keys else []
+        options = json.dumps(SMALL | {key: value for key, value in keys.items() if key != "overlay"})
+        return told(repo_root, repo_root / "bundles" / bundle, datalist, image, tmp_path, options, *overlays)
+
+    return run
+
+
+def told(repo_root: Path, *words: Any) -> dict[str, Any]:
+    program = [sys.executable, str(repo_root / "tests" / "second_device_program.py"), *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(repo_root)}
+    made = subprocess.run(program, cwd=words[3], env=environment, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout[-6000:] + made.stderr[-2000:]
+    return json.loads(made.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("bundle", "keys"), [*FORMS, *[pytest.param(*form, marks=pytest.mark.slow) for form in MORE]], ids=str
+)
+def test_a_bundle_does_on_another_device_what_it_does_on_the_cpu(
+    bundle: str, keys: dict[str, Any], on_both: Callable[[str, dict[str, Any]], dict[str, Any]]
+) -> None:
+    result = on_both(bundle, keys)
+    assert result["steps"] > 10
+    assert result["weights"] < 5e-3, "the same but for the order of sums, which Adam makes larger"
+    assert result["same_labels"] > 0.999
+    assert result["reads"] <= READS.get(bundle, 1)
+
+
+def in_python(repo_root: Path, code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(repo_root / "tests")}
+    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    return made.stdout
+
+
+def test_the_device_takes_and_refuses_what_a_gpu_does(repo_root: Path) -> None:
+    expressions = {
+        "there + torch.ones(2, 3)": "RuntimeError: .*two devices",
+        "torch.where(torch.ones(2, 3, dtype=torch.bool), there, 0.0)": "RuntimeError: .*two devices",
+        "torch.nn.Conv1d(2, 1, 1)(there)": "RuntimeError: .*two devices",
+        "there.numpy()": "TypeError: can't convert other:0 device type tensor to numpy",
+        "(there + torch.tensor(1.0)).cpu().sum()": "21",
+        "there[torch.tensor([1])].cpu().sum()": "12",
+    }
+    code = f"""
+import second_device, torch
+there = torch.arange(6.0).view(2, 3).to("other")
+for expression in {list(expressions)}:
+    try:
+        print(float(eval(expression)))
+    except Exception as error:
+        print(type(error).__name__, *str(error).splitlines()[:1], sep=": ")
+"""
+    for line, expected in zip(in_python(repo_root, code).splitlines(), expressions.values(), strict=True):
+        assert re.match(expected, line)
+
+
+def test_views_and_results_on_the_device_are_those_of_the_cpu(repo_root: Path) -> None:
+    code = """
+import second_device, torch
+here = torch.arange(24.0).view(2, 3, 4)
+there = here.to("other")
+for use in (
+    lambda x: x.transpose(0, 2)[1].unsqueeze(1).expand(3, 5, 2).reshape(-1),
+    lambda x: x.permute(2, 0, 1).contiguous(memory_format=torch.contiguous_format).flatten(1)[:, ::2],
+    lambda x: torch.cat([part.squeeze(1) for part in x.split(1, dim=1)]).unfold(1, 2, 1).mean(-1),
+    lambda x: torch.nn.functional.pad(x, [1, 2], mode="replicate").diagonal(dim1=1, dim2=2),
+    lambda x: x.clone().transpose(1, 2).mul_(2)[:, 1].add_(1).cumsum(0),
+    lambda x: torch.allclose(x, x) and x[x > 5].sum().item(),
+):
+    torch.testing.assert_close(torch.as_tensor(use(there)).cpu(), torch.as_tensor(use(here)))
+weights = [tensor.clone().requires_grad_() for tensor in (here, there)]
+for weight in weights:
+    (weight.transpose(1, 2).softmax(-1)[..., 0] ** 2).sum().backward()
+torch.testing.assert_close(weights[1].grad.cpu(), weights[0].grad)
+"""
+    in_python(repo_root, code)
