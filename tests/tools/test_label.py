@@ -71,12 +71,12 @@ def test_a_release_is_put_into_the_app_and_trains_as_its_weights_did(release, ap
     assert set(installed) == set(original)
     train, settings = configs(bundle, "train"), read_settings(bundle / "models" / "model.pt")
     assert {key: train[key] for key in settings} == settings
-    assert (settings["filters"], settings["pixdim"], train["num_classes"]) == (8, [1.96, 1.96], 4)
+    assert (settings["filters"], settings["pixdim"], train["num_classes"]) == (8, [2.0, 2.0], 4)
     assert (train["publish"], train["progress"]) == (True, False)
     released = json.loads(original["configs/train.json"])
     assert released["filters"] == 64  # the release's own default is the paper's
     changed = {key for key in train if train[key] != released[key]}
-    assert changed == {"filters", "pixdim", "roi_size", "num_classes", "progress"}
+    assert changed == {"filters", "network_padding", "pixdim", "roi_size", "num_classes", "progress"}
     assert weights_state(bundle) == "installed"
     told = capsys.readouterr().out
     assert told.splitlines()[0] == f"{bundle}: background, RV, MYO, LV; trained weights"
