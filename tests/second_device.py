@@ -30,7 +30,7 @@ _values: dict[int, torch.Tensor] = {}
 """What is in the tensors of this device, on the CPU, by the storage."""
 
 reads: list[str] = []
-"""What the program has waited for since the start."""
+"""What the program has waited for since the last iteration."""
 
 
 class _Module(_DummyBackendModule):
@@ -39,7 +39,7 @@ class _Module(_DummyBackendModule):
 
 
 class CountReads:
-    """Note for each iteration of an engine how often the program waited for the device.
+    """Note for each iteration of an engine how often the program waited for the device since the one before.
 
     Attributes:
         counts: one figure for each iteration, of all engines that it was attached to.
@@ -48,9 +48,12 @@ class CountReads:
     counts: list[int] = []  # noqa: RUF012
 
     def attach(self, engine: Engine) -> None:
-        """Count in the iterations of this engine, the handlers that were attached before included."""
-        engine.add_event_handler(Events.ITERATION_STARTED, lambda: reads.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.counts.append(len(reads)))
+        """Count in the iterations of this engine, the batch and the handlers that were attached before included."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+
+    def _note(self) -> None:
+        self.counts.append(len(reads))
+        reads.clear()
 
 
 def _is_here(value: Any) -> bool:

@@ -86,19 +86,18 @@ class RunState:
         """
         if self.begun is not None:
             files = [path for path in self.folder.iterdir() if path.name != _FILE]
-            self._spend(max((path.stat().st_mtime for path in files), default=0.0))
-        self.begun = time.time()
+            self._spend(self.begun, max((path.stat().st_mtime for path in files), default=0.0))
+        started = self.begun = time.time()
         self.save()
         try:
             yield
         finally:
-            self._spend(time.time())
+            self._spend(started, time.time())
             self.begun = None
             self.save()
 
-    def _spend(self, end: float) -> None:
-        seconds = max(0.0, end - (self.begun or end))
-        self.seconds[self.stage] = round(self.seconds.get(self.stage, 0.0) + seconds, 1)
+    def _spend(self, start: float, end: float) -> None:
+        self.seconds[self.stage] = round(self.seconds.get(self.stage, 0.0) + max(0.0, end - start), 1)
 
     def advance(self, stage: str) -> None:
         """Say that the stages before this one are done, and write the file."""

@@ -11,14 +11,12 @@ from monai.config import PathLike
 
 from ..errors import UserError
 from ..transforms.save_segmentation import segmentation_path
-from .case_names import is_left_out
+from .case_names import IMAGE_EXTENSIONS, is_left_out
 from .phantom import default_phantom_dir, ensure_phantom
 
 __all__ = ["list_images"]
 
 logger = logging.getLogger(__name__)
-
-_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 
 
 def list_images(
@@ -26,7 +24,7 @@ def list_images(
     *,
     output_dir: PathLike | None = None,
     exclude: Sequence[str] | None = None,
-    extensions: Sequence[str] = _EXTENSIONS,
+    extensions: Sequence[str] = IMAGE_EXTENSIONS,
 ) -> list[dict[str, str]]:
     """List every image below a folder, sorted by name; the default phantom is made first where it is missing.
 
