@@ -25,6 +25,7 @@ from measuring.clock import now, timed
 from monai.bundle import ConfigParser
 
 from common.data.phantom import make_phantom
+from common.engines.bfloat16_inferer import bfloat16_autocast
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 NOT_MEASURED = ("ValidationHandler", "AtomicCheckpoint", "TensorBoardStatsHandler", "Progress")
@@ -93,7 +94,7 @@ def plain_loop(parser: ConfigParser, args: argparse.Namespace) -> Callable[[], N
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.amp):
+        with bfloat16_autocast(torch.device(args.device).type, args.amp):
             heads = network(image)
         loss(heads, target).backward()
         optimizer.step()
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=12)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--iterations", type=int, default=5, help="iterations that count; one more warms up")
-    parser.add_argument("--amp", action="store_true", help="bfloat16")
+    parser.add_argument("--amp", action="store_true", help="bfloat16, where the device has it")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from ..data.annotated_datalist import annotated_datalist, masks_of_datalist
 from ..data.datalist import datalist_info
 from ..data.datalist_writer import write_datalist
 from ..data.scribble_cases import annotate_cases
-from ..files import read_text, write_json
+from ..files import read_text, writable_folder, write_json
 
 __all__ = ["variant_datalist"]
 
@@ -35,15 +37,25 @@ def variant_datalist(datalist: Path, folder: Path, options: Mapping[str, Any]) -
     """
     made = folder / "datalist.json"
     stamp = {"options": dict(options), "datalist": str(datalist)}
-    if made.is_file() and (folder / _DRAWN).is_file() and json.loads(read_text(folder / _DRAWN)) == stamp:
+    if _is_drawn(folder, stamp):
         return made
-    drawn = annotate_cases(
-        masks_of_datalist(datalist),
-        folder,
-        num_classes=datalist_info(datalist)["num_classes"],
-        jobs=os.cpu_count() or 1,
-        **options,
-    )
-    write_datalist(made, annotated_datalist(datalist, list(drawn)))
-    write_json(folder / _DRAWN, stamp)  # last, so that an interrupted drawing begins anew
+    parent = writable_folder(folder.parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as place:
+        staging = Path(place) / folder.name  # the run beside this one may be drawing the same
+        drawn = annotate_cases(
+            masks_of_datalist(datalist),
+            staging,
+            num_classes=datalist_info(datalist)["num_classes"],
+            jobs=os.cpu_count() or 1,
+            **options,
+        )
+        write_datalist(staging / made.name, annotated_datalist(datalist, list(drawn)))
+        write_json(staging / _DRAWN, stamp)
+        if not _is_drawn(folder, stamp):
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(staging, folder)
     return made
+
+
+def _is_drawn(folder: Path, stamp: Mapping[str, Any]) -> bool:
+    return (folder / _DRAWN).is_file() and json.loads(read_text(folder / _DRAWN)) == stamp

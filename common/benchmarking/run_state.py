@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..engines.bfloat16_inferer import has_bfloat16
 from ..errors import UserError
 from ..files import read_text, write_json
 from ..reporting.settings import program_versions
@@ -105,12 +106,19 @@ class RunState:
         self.save()
 
 
-def hardware() -> dict[str, Any]:
-    """What the program runs on, and with which versions."""
-    device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "CPU"
+def hardware(device: str | None = None) -> dict[str, Any]:
+    """What the program runs on, and with which versions.
+
+    Args:
+        device: cpu, cuda or cuda:1; by default the first GPU if there is one.
+    """
+    kind = torch.device(device).type if device else ("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if kind == "cuda" else "CPU"
+    machine = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
     threads = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
     return {
-        "device": device,
-        "cpu": f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''}",
+        "device": gpus,
+        "cpu": f"{machine}, {os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''}",
+        "bfloat16": has_bfloat16(kind),
         "versions": program_versions(),
     }

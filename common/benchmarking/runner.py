@@ -94,7 +94,7 @@ class Benchmark:
         if self._left() < _LEAST:
             return "not begun" if not folder.exists() else f"cut off in {state.stage}"
         folder.mkdir(parents=True, exist_ok=True)
-        state.notes |= {"hardware": hardware(), "steps_wanted": self.suite.steps(row, self.setting)}
+        state.notes |= {"hardware": hardware(self.device), "steps_wanted": self.suite.steps(row, self.setting)}
         state.save()
         if state.stage == "training" and not self._train(row, seed, state):
             at = progress_of(folder)

@@ -15,6 +15,7 @@ from ..shared_batch import first_draw, own_share, world_size
 from ..transforms.mixing import BatchMixer
 from ..transforms.random_occlusion import RandomOcclusion
 from ..transforms.rotate_augmentation import rotated
+from .bfloat16_inferer import bfloat16_autocast
 
 __all__ = ["CycleMixTrainer"]
 
@@ -90,7 +91,7 @@ class CycleMixTrainer(SupervisedTrainer):
 
     def _predict(self, engine: Any, image: torch.Tensor) -> torch.Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with bfloat16_autocast(image.device.type, self.bfloat16):
             return engine.inferer(image, engine.network)
 
     def _saliency(self, engine: Any, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -98,7 +99,7 @@ class CycleMixTrainer(SupervisedTrainer):
         watched = image.detach().requires_grad_()
         # past the DDP wrapper, which would wait for gradients of the weights
         network = getattr(engine.network, "module", engine.network)
-        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with bfloat16_autocast(image.device.type, self.bfloat16):
             logits = engine.inferer(watched, network)
         (gradient,) = torch.autograd.grad(engine.loss_function.scribble_loss(logits, label), watched)
         return gradient.float().square().mean(dim=1, keepdim=True).sqrt()

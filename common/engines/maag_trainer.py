@@ -16,6 +16,7 @@ from ..data.cycling_batches import CyclingBatches
 from ..errors import UserError
 from ..losses.batch_statistics import batch_mean
 from ..losses.least_squares_adversarial import LeastSquaresDiscriminatorLoss, LeastSquaresGeneratorLoss
+from .bfloat16_inferer import bfloat16_autocast
 from .prepare_batch import AugmentingPrepareBatch
 
 __all__ = ["MAAGTrainer", "foreground_probabilities", "mask_pyramid"]
@@ -188,8 +189,7 @@ class MAAGTrainer(SupervisedTrainer):
         return bare.scales if bare.multi_scale else 1
 
     def _autocast(self) -> torch.autocast:
-        device = self.state.device.type
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.bfloat16)
+        return bfloat16_autocast(self.state.device.type, self.bfloat16)
 
 
 def foreground_probabilities(heads: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:

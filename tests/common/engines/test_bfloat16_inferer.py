@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
 
-from common.engines.bfloat16_inferer import Bfloat16Inferer
+from common.engines import bfloat16_inferer
+from common.engines.bfloat16_inferer import Bfloat16Inferer, bfloat16_autocast, has_bfloat16
+
+
+@pytest.fixture
+def everywhere(monkeypatch):
+    """Every device has instructions for bfloat16, whatever the machine."""
+    monkeypatch.setattr(bfloat16_inferer, "has_bfloat16", lambda device: True)
 
 
 def convolution() -> torch.nn.Module:
@@ -13,7 +22,7 @@ def convolution() -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(("enabled", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_passes_run_in_the_precision_that_was_asked_for(enabled, dtype):
+def test_passes_run_in_the_precision_that_was_asked_for(enabled, dtype, everywhere):
     image = torch.rand(2, 1, 4, 4)
     network = convolution()
     logits = Bfloat16Inferer(enabled)(image, network).detach()
@@ -24,7 +33,7 @@ def test_passes_run_in_the_precision_that_was_asked_for(enabled, dtype):
     torch.testing.assert_close(logits.float(), exact, rtol=0, atol=2**-7 * float(exact.abs().max()) if enabled else 0)
 
 
-def test_arguments_and_several_heads_pass_through():
+def test_arguments_and_several_heads_pass_through(everywhere):
     def network(image, factor, *, shift):
         return image @ image, factor + shift
 
@@ -34,7 +43,7 @@ def test_arguments_and_several_heads_pass_through():
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_the_loss_is_outside_of_autocast(enabled):
+def test_the_loss_is_outside_of_autocast(enabled, everywhere):
     """What a trainer computes after the network's pass is not cast: a loss in float32 stays in float32."""
     seen = []
 
@@ -58,3 +67,32 @@ def test_the_loss_is_outside_of_autocast(enabled):
     assert seen == [(torch.bfloat16 if enabled else torch.float32, False, torch.float32)]
     assert network.weight.grad.dtype == torch.float32
     assert not torch.equal(network.weight, weights)
+
+
+def test_a_device_without_bfloat16_computes_in_float32_and_says_so_once(monkeypatch, caplog):
+    monkeypatch.setattr(bfloat16_inferer, "has_bfloat16", lambda device: False)
+    bfloat16_inferer._say_float32.cache_clear()
+    image, network = torch.rand(2, 1, 4, 4), convolution()
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(Bfloat16Inferer(False)(image, network), network(image))
+        assert caplog.messages == []
+        for _ in range(2):
+            assert torch.equal(Bfloat16Inferer(True)(image, network), network(image))
+    assert caplog.messages == ["amp: this CPU has no instructions for bfloat16: float32, which is faster here"]
+
+
+def test_what_this_cpu_has_decides():
+    assert has_bfloat16("cpu") or not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    with bfloat16_autocast("cpu", True):
+        product = torch.eye(2) @ torch.eye(2)
+    assert product.dtype == (torch.bfloat16 if has_bfloat16("cpu") else torch.float32)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_is_asked_for_its_own_instructions(native, monkeypatch):
+    """PyTorch's default answer counts what is emulated."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    has_bfloat16.cache_clear()
+    assert has_bfloat16("cuda") == native
+    has_bfloat16.cache_clear()
+    assert has_bfloat16("xpu")
