@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..engines.bfloat16_inferer import has_bfloat16
+from ..distributed import has_bfloat16
 from ..errors import UserError
 from ..files import read_text, write_json
 from ..reporting.settings import program_versions
@@ -112,13 +112,13 @@ def hardware(device: str | None = None) -> dict[str, Any]:
     Args:
         device: cpu, cuda or cuda:1; by default the first GPU if there is one.
     """
-    kind = torch.device(device).type if device else ("cuda" if torch.cuda.is_available() else "cpu")
-    gpus = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if kind == "cuda" else "CPU"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.device(device).type == "cuda"
     machine = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
     threads = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
     return {
-        "device": gpus,
+        "device": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(device)}" if on_gpu else "CPU",
         "cpu": f"{machine}, {os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''}",
-        "bfloat16": has_bfloat16(kind),
+        "bfloat16": has_bfloat16(device),
         "versions": program_versions(),
     }

@@ -10,29 +10,15 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer
 
-__all__ = ["Bfloat16Inferer", "bfloat16_autocast", "has_bfloat16"]
+from ..distributed import has_bfloat16
+
+__all__ = ["Bfloat16Inferer", "bfloat16_autocast"]
 
 logger = logging.getLogger(__name__)
 
 
-@cache
-def has_bfloat16(device: str) -> bool:
-    """Whether a kind of device has instructions for bfloat16.
-
-    PyTorch computes in bfloat16 on every CPU and GPU. Without the instructions (AVX-512 or AMX on a CPU, compute
-    capability 8.0 on a GPU of NVIDIA) it converts each number to and fro: a training step on a CPU with AVX2 then
-    takes ten times as long as in float32.
-
-    Args:
-        device: kind of device, as ``torch.device.type`` has it.
-    """
-    if device == "cpu":
-        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-
-
 def bfloat16_autocast(device: str, enabled: bool) -> torch.autocast:
-    """Autocast to bfloat16 where it is asked for and the kind of device has it, else to nothing."""
+    """Autocast to bfloat16 where it is asked for and the device has it, else to nothing."""
     if enabled and not has_bfloat16(device):
         _say_float32(device)
         enabled = False

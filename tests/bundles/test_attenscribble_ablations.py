@@ -13,7 +13,7 @@ import pytest
 import torch
 from monai.bundle import create_workflow
 
-from common.engines.bfloat16_inferer import has_bfloat16
+from common.distributed import has_bfloat16
 from tools.prepare import main as prepare
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "attenscribble" / "configs"

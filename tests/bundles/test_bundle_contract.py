@@ -70,6 +70,16 @@ def test_order_of_the_keys(bundle):
     assert positions == sorted(positions)
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_mixed_precision_is_for_devices_that_have_it(bundle, found, monkeypatch):
+    monkeypatch.setattr("common.distributed.has_bfloat16", lambda device: found)
+    forms = [(["train"], "validate#evaluator"), (["train", "multi_gpu_train"], "validate#evaluator")]
+    forms += [(["train", "evaluate"], "validate#evaluator"), (["inference"], "evaluator")]
+    for names, evaluator in forms:
+        parser = ConfigParser(merged(bundle, *names) | {"amp": True})
+        assert parser.get_parsed_content(f"{evaluator}#amp") is found, names
+
+
 def test_training_and_inference_agree(bundle):
     train, inference = config(bundle, "train"), config(bundle, "inference")
     remembered = settings_of(bundle)

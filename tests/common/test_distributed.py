@@ -5,7 +5,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from common.distributed import check_sync_batch_norm, distributed, first_to_fail, join_process_group, placed
+from common.distributed import (
+    check_sync_batch_norm,
+    distributed,
+    first_to_fail,
+    has_bfloat16,
+    join_process_group,
+    placed,
+)
 from common.errors import UserError
 
 
@@ -115,3 +122,13 @@ def test_the_first_process_to_fail_is_told_apart(monkeypatch):
     # a launcher that is gone answers nobody: then every process speaks
     monkeypatch.setenv("WORLD_SIZE", "none")
     assert first_to_fail()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_is_asked_for_its_own_instructions(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's default answer counts what is emulated."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    has_bfloat16.cache_clear()
+    assert has_bfloat16("cuda") == native
+    has_bfloat16.cache_clear()
+    assert has_bfloat16("xpu")
