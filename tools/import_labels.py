@@ -14,6 +14,7 @@ from pathlib import Path
 
 from common.data.datalist import datalist_info
 from common.data.foreign_labels import DrawnSegment, ForeignLabel, ImportedLabel, find_foreign_labels, import_label
+from common.data.label_files import earlier_annotations
 from common.data.name_tables import parse_names
 from common.data.own_data import parse_class_names
 from common.errors import UserError
@@ -71,8 +72,11 @@ def main(
         done = import_label(label, folder, classes, names=table, allow_missing=allow_missing)
         imported.append(done)
         print(_line(label, done, classes), flush=True)
-    cases = len({label.case for label in found})
-    print(f"{folder}: {sum(len(done.files) for done in imported)} files of {cases} cases, {', '.join(classes)}")
+    cases = {label.case for label in found}
+    written = [file for done in imported for file in done.files.values()]
+    print(f"{folder}: {len(written)} files of {len(cases)} cases, {', '.join(classes)}")
+    for path in earlier_annotations(folder, cases, written):
+        print(f"warning: {path} was there before; take it away, or `datalist` finds it beside the new ones")
     strokes = ["scribble" in done.files for done in imported]
     if all(strokes) or not any(strokes):
         command = ["datalist", "--images", images, "--labels", str(folder), "--class_names", ",".join(classes)]

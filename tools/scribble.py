@@ -19,7 +19,7 @@ from common.data.annotated_datalist import annotated_datalist, masks_of_datalist
 from common.data.annotation_coverage import coverage_of
 from common.data.datalist import datalist_info
 from common.data.datalist_writer import write_datalist
-from common.data.label_files import find_label_files
+from common.data.label_files import earlier_annotations, find_label_files
 from common.data.scribble_cases import Annotation, annotate_cases, check_drawing, highest_label
 from common.errors import UserError
 from common.files import remove_leftovers, writable_folder, write_json
@@ -98,8 +98,10 @@ def main(
         remove_leftovers(path)
         write_datalist(path, annotated_datalist(datalist, annotations))
         print(f"{path}: {len(annotations)} training items with new labels")
-    files = sum(len(paths) for annotation in annotations for paths in annotation.files.values())
-    print(f"{folder}: {files} files of {len(annotations)} cases, form {form}, seed {seed}")
+    written = [file for annotation in annotations for paths in annotation.files.values() for file in paths]
+    print(f"{folder}: {len(written)} files of {len(annotations)} cases, form {form}, seed {seed}")
+    for path in earlier_annotations(Path(folder), [annotation.case for annotation in annotations], written):
+        print(f"warning: {path} was there before; take it away, or `datalist` finds it beside the new ones")
     for kind in annotations[0].files:
         print(_table(kind, coverage_of(_counts(annotations, kind), negative=kind == "not"), names))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from .found_files import Found, find_images
 from .label_volume import EXTENSIONS
 from .naming_cases import name_images
 
-__all__ = ["LabelFile", "annotation_file", "find_label_files", "label_entries"]
+__all__ = ["LabelFile", "annotation_file", "earlier_annotations", "find_label_files", "label_entries"]
 
 _SIMULATED = re.compile(r"_(scribble|coarse|not)(_\d+)?$", re.IGNORECASE)
 
@@ -101,6 +101,29 @@ def annotation_file(folder: Path, name: str, *sources: Path) -> Path:
         raise UserError(f"{path}: is what its annotation is made from, and would be replaced; choose another --output")
     remove_leftovers(path)
     return path
+
+
+def earlier_annotations(folder: Path, cases: Iterable[str], written: Iterable[str]) -> list[Path]:
+    """The annotations of some cases that lie in a folder beside those written now, by their names.
+
+    They are of an earlier run with more annotators or of another kind, or drawn by hand, so that they cannot be
+    replaced unasked; found with the others, they would train as well.
+
+    Args:
+        folder: the output folder.
+        cases: the cases annotated now.
+        written: the files written now.
+    """
+    now = {os.path.abspath(path) for path in written}
+    bases = {os.path.abspath(folder / case) for case in cases}
+    found = []
+    for parent in sorted({os.path.dirname(base) for base in bases}):
+        for path in sorted(Path(parent).glob("*.nii.gz")):
+            stem = str(path).removesuffix(".nii.gz")
+            kind = _SIMULATED.search(stem)
+            if kind and stem[: kind.start()] in bases and str(path) not in now:
+                found.append(path)
+    return found
 
 
 def _of_roles(found: Sequence[Found], roles: Sequence[str]) -> list[Found]:

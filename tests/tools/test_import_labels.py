@@ -251,7 +251,9 @@ def test_coarse_labels_with_what_is_not(
         bring()
 
 
-def test_several_annotators_and_a_datalist_of_the_result(bring: Callable[..., Any], tmp_path: Path) -> None:
+def test_several_annotators_and_a_datalist_of_the_result(
+    bring: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_image(tmp_path / "scans" / "p2.nii.gz")
     orders = [SLICER_VALUES, dict(zip(SLICER_VALUES, (4, 3, 2, 1), strict=True))]
     for number, values in enumerate(orders, start=1):
@@ -272,6 +274,12 @@ def test_several_annotators_and_a_datalist_of_the_result(bring: Callable[..., An
     before = {name: (tmp_path / "out" / name).read_bytes() for name in found}
     bring(class_names=None, datalist=str(path))
     assert {name: (tmp_path / "out" / name).read_bytes() for name in found} == before
+    assert "warning" not in capsys.readouterr().out
+    os.remove(tmp_path / "drawn" / "p1_scribble_2.seg.nrrd")
+    bring()
+    old = tmp_path / "out" / "p1_scribble_2.nii.gz"
+    warned = f"warning: {old} was there before; take it away, or `datalist` finds it beside the new ones"
+    assert [line for line in capsys.readouterr().out.splitlines() if "warning" in line] == [warned]
 
 
 def test_images_that_are_dicom_series(tmp_path: Path, dicom_writer: Callable[..., None]) -> None:

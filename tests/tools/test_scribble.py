@@ -121,6 +121,17 @@ def test_annotations_beside_their_masks(masks: Path) -> None:
         np.testing.assert_array_equal(voxels(masks / f"p{number}_gt.nii.gz"), disc_mask())
 
 
+def test_annotations_that_were_there_before(masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def warnings(**options: Any) -> list[str]:
+        scribble.main(masks=str(masks), output=str(tmp_path / "out"), **options)
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+
+    assert warnings(annotators=2) == warnings(annotators=2, seed=1) == []
+    files = [f"p{number}_scribble_{annotator}.nii.gz" for number in (1, 2) for annotator in (1, 2)]
+    told = "was there before; take it away, or `datalist` finds it beside the new ones"
+    assert warnings() == [f"warning: {tmp_path / 'out' / name} {told}" for name in files]
+
+
 def resolved_items(repo_root: Path, bundle: str, datalist: Path, **options: Any) -> list[dict[str, Any]]:
     """The training items as a bundle's config resolves them."""
     parser = ConfigParser(ConfigParser.load_config_files([str(repo_root / f"bundles/{bundle}/configs/train.json")]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data.label_files import annotation_file, find_label_files, label_entries
+from common.data.label_files import annotation_file, earlier_annotations, find_label_files, label_entries
 from common.errors import UserError
 
 
@@ -83,3 +83,12 @@ def test_files_that_must_not_be_written(tmp_path: Path) -> None:
             UserError, match=r"p1\.nii\.gz: its case .* leads out of the output folder; rename the case"
         ):
             annotation_file(tmp_path, name, *sources)
+
+
+def test_annotations_that_an_earlier_run_left(tmp_path: Path) -> None:
+    stale = ["p1_coarse.nii.gz", "p1_scribble_2.nii.gz", "sub/p2_not.nii.gz"]
+    others = ["p1.nii.gz", "p1_gt.nii.gz", "p1_scribble.nrrd", "p10_scribble.nii.gz", "p2_not.nii.gz", "p3_not.nii.gz"]
+    written = ["p1_scribble_1.nii.gz", "sub/p2_scribble.nii.gz"]
+    touch(tmp_path, *stale, *others, *written, ".000000000000.p1_scribble.nii.gz")
+    found = earlier_annotations(tmp_path, ["p1", "sub/p2"], [str(tmp_path / name) for name in written])
+    assert found == [tmp_path / name for name in stale]
