@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -122,7 +123,10 @@ def has_bfloat16(device: torch.device | str) -> bool:
     """
     kind = torch.device(device).type
     if kind == "cpu":
-        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        # on ARM oneDNN is fast through the Compute Library alone, which PyTorch for a Mac lacks
+        x86 = platform.machine().lower() in ("x86_64", "amd64")
+        fast = torch.backends.mkldnn.is_available() and (x86 or torch.backends.mkldnn.is_acl_available())
+        return fast and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 

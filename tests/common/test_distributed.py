@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -124,11 +126,32 @@ def test_the_first_process_to_fail_is_told_apart(monkeypatch):
     assert first_to_fail()
 
 
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """Forget what is known of the devices, before and after."""
+    has_bfloat16.cache_clear()
+    yield
+    has_bfloat16.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
 @pytest.mark.parametrize("native", [True, False])
 def test_a_gpu_is_asked_for_its_own_instructions(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's default answer counts what is emulated."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
-    has_bfloat16.cache_clear()
     assert has_bfloat16("cuda") == native
-    has_bfloat16.cache_clear()
     assert has_bfloat16("xpu")
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize(
+    ("machine", "library", "found"), [("x86_64", False, True), ("arm64", False, False), ("aarch64", True, True)]
+)
+def test_an_arm_processor_needs_its_library(
+    machine: str, library: bool, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_acl_available", lambda: library)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    assert has_bfloat16("cpu") == found
