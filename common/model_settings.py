@@ -25,6 +25,7 @@ __all__ = [
     "departures",
     "of",
     "read_settings",
+    "read_training",
     "settings_file",
     "settings_text",
     "write_settings",
@@ -61,6 +62,19 @@ def read_settings(weights: str | os.PathLike) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged.
     """
+    return _read(weights, "settings")
+
+
+def read_training(weights: str | os.PathLike) -> dict[str, Any]:
+    """What else is known of the training of weights, such as its seed and classes; nothing where no file tells.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _read(weights, "training")
+
+
+def _read(weights: str | os.PathLike, part: str) -> dict[str, Any]:
     path = settings_file(weights)
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
@@ -68,12 +82,13 @@ def read_settings(weights: str | os.PathLike) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+    parts: dict[str, Any] = content if isinstance(content, dict) else {}
+    if not isinstance(parts.get("settings"), dict) or not isinstance(parts.get("training", {}), dict):
         raise UserError(
             f"{path}: cannot be read as the settings of the weights beside it; restore the file, or remove it and give "
             "the settings of the training by hand"
         )
-    return content["settings"]
+    return dict(parts.get(part, {}))
 
 
 def writer(train: Path, handlers: Sequence[Mapping[str, Any]]) -> int:

@@ -115,6 +115,8 @@ def test_from_files_to_segmentations(section: str, workplace: Path) -> None:
     page = (workplace / "runs" / "own" / "report.html").read_text(encoding="utf-8")
     assert content["test"][0]["case"] in page
     assert "data:image/png" in page
+    remembered = json.loads((workplace / "runs" / "own" / "model.json").read_text())
+    assert remembered["training"]["class_names"] == list(CLASSES)
     for image in (data / "images").iterdir():
         found = nib.load(workplace / "runs" / "own" / "predictions" / image.name.replace(".nii", "_seg.nii"))
         np.testing.assert_allclose(found.affine, nib.load(image).affine, atol=1e-4)

@@ -9,7 +9,6 @@ It needs NVFlare, in an environment of its own. See docs/federated.md.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from common.federated.nvflare_job import BEST_WEIGHTS, GLOBAL_WEIGHTS, START, Jo
 from common.federated.sites import read_sites, site_settings
 from common.federated.starting_point import inference_weights, starting_point
 from common.files import atomic_file, writable_folder
-from common.model_settings import read_settings, settings_file, write_settings
+from common.model_settings import read_settings, read_training, write_settings
 from common.packing.bundle_folder import bundle_folder
 
 _STEPS = ("job", "simulate", "collect")
@@ -103,6 +102,7 @@ def main(
         for number, (site, own) in enumerate(found.items())
     }
     training = {"bundle": folder.name, "sites": len(told), "rounds": rounds, "local_epochs": local_epochs}
+    training |= {} if start_from.class_names is None else {"class_names": start_from.class_names}
     writable_folder(target)
     with tempfile.TemporaryDirectory(prefix="federate_") as parts:
         made = Job(
@@ -136,9 +136,5 @@ def _publish(bundle: Path, result: Path, start: Path, target: Path) -> None:
     state = inference_weights(bundle, settings, content)
     with atomic_file(target) as temporary:
         torch.save(state, temporary)
-        write_settings(target, settings, _training(start))
+        write_settings(target, settings, read_training(start))
     print(f"weights of the federation: {target}")
-
-
-def _training(start: Path) -> dict[str, Any]:
-    return dict(json.loads(settings_file(start).read_text(encoding="utf-8"))["training"])

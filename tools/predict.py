@@ -1,8 +1,8 @@
 """Segment images with a trained bundle: NIfTI, NRRD, MetaImage and PNG files, and DICOM series.
 
     python -m tools predict --bundle bundles/maag --input scans --output segmentations
-    python -m tools predict --bundle bundles/maag --weights runs/heart/model.pt --class_names data/heart/datalist.json \
-        --input scans/p1/t2_series --output segmentations
+    python -m tools predict --bundle bundles/maag --weights runs/heart/model.pt --input scans/p1/t2_series \
+        --output segmentations
 
 Label maps are those of the bundle's configs/inference.json, voxel by voxel. A DICOM series also gets a DICOM
 Segmentation object on its own frame of reference. The images may change and more may come: run it again, and it does
@@ -80,8 +80,8 @@ def main(
         weights: file of the weights; by default the bundle's own.
         preset: a preset of the bundle, such as paper.
         device: cpu, cuda or cuda:1; by default the first GPU if there is one.
-        class_names: the network's classes, where they are not the bundle's own: names with commas, background first,
-            or the datalist.json that it was trained with. Sets num_classes too.
+        class_names: the network's classes, where the weights do not remember them and they are not the bundle's own:
+            names with commas, background first, or the datalist.json of the training. Sets num_classes too.
         dicom_seg: whether to write DICOM Segmentation objects for DICOM series.
         segment_codes: JSON file with the codes of your structures, {"liver": {"type": ["10200004", "SCT", "Liver"]}};
             common heart and abdominal structures are known already.

@@ -22,7 +22,7 @@ from ..data.prediction_record import digest, file_digest
 from ..errors import UserError
 from ..files import read_text
 from ..handlers.atomic_checkpoint import load_weights
-from ..model_settings import default_of
+from ..model_settings import default_of, read_training
 
 __all__ = ["BundlePredictor", "reason_of"]
 
@@ -63,7 +63,6 @@ class BundlePredictor:
         self.name = str(metadata.get("name") or files[0].resolve().parent.parent.name)
         self.version = str(metadata.get("version") or "unknown")
         self.manufacturer = str(metadata.get("authors") or "unknown")
-        self._class_names = _class_names(metadata)
         self._parser = _parser(files, dict(overrides or {}))
         settings = {key: value for key, value in self._parser.get().items() if key not in _WITHOUT_EFFECT}
         with _in_one_line(str(files[0])), _silence():  # MONAI's readers log what they go without
@@ -78,11 +77,12 @@ class BundlePredictor:
             self._parser.get_parsed_content("evaluator")  # whatever does not fit shows here, not in the first case
             self._dataset = self._parser.get_parsed_content("dataset")
             self._writer = _writer(self._parser.get_parsed_content("postprocessing").transforms)
+        self._class_names = _trained_names(self.weights) or _class_names(metadata)
         self.weights_digest = file_digest(self.weights)
         self.settings_digest = digest(self.name, self.version, settings, self.weights_digest)
 
     def class_names(self, given: Sequence[str] | None = None) -> list[str]:
-        """The names of the C classes: those given, else the metadata's, else numbers where these are of other classes.
+        """The names of the C classes: those given, else what the weights remember, else the metadata's, else numbers.
 
         Raises:
             UserError: there are not C names.
@@ -189,6 +189,11 @@ def _metadata(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no bundle's metadata; restore it")
     return content
+
+
+def _trained_names(weights: str) -> list[str]:
+    names = read_training(weights).get("class_names")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _class_names(metadata: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,11 +28,13 @@ class StartingPoint(NamedTuple):
         weights: state dict of the network, and of what else is exchanged.
         settings: what network and preprocessing are built with, by key, which is written beside weights.
         overrides: values of the bundle's keys for every site, these settings among them.
+        class_names: names of the classes, None where the datalist is not on this machine.
     """
 
     weights: dict[str, torch.Tensor]
     settings: dict[str, Any]
     overrides: dict[str, Any]
+    class_names: list[str] | None
 
 
 def starting_point(
@@ -73,7 +76,8 @@ def starting_point(
     if weights is not None:
         load_weights(network, weights)
     state = {key: value.contiguous() for key, value in (network.state_dict() | exchanged.state_dict()).items()}
-    return StartingPoint(state, settings, shared | settings)
+    names = parser.get_parsed_content("class_names") if os.path.isfile(datalist) else None
+    return StartingPoint(state, settings, shared | settings, names)
 
 
 def inference_weights(bundle: Path, settings: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:

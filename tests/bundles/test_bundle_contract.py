@@ -10,6 +10,7 @@ import pytest
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
+from common.data.class_names import names_in_metadata
 from common.handlers.atomic_checkpoint import load_weights
 from common.model_settings import default_of, read_settings
 from common.tracking import keys_of_tracking
@@ -100,7 +101,7 @@ def settings_of(bundle: str) -> dict[str, str]:
     """What a training writes beside its weights."""
     handlers = config(bundle, "train")["train"]["handlers"]
     (checkpoint,) = (handler for handler in handlers if handler["_target_"].endswith("AtomicCheckpoint"))
-    assert checkpoint["training"] == {"bundle": bundle, "seed": "@seed"}
+    assert checkpoint["training"] == {"bundle": bundle, "seed": "@seed", "class_names": "@class_names"}
     return checkpoint["settings"]
 
 
@@ -147,7 +148,8 @@ def test_the_weights_settings_tell_how_they_were_made_and_nothing_of_whom(bundle
     content = json.loads((REPO_ROOT / "bundles" / bundle / "models" / "model.json").read_text())
     assert list(content) == ["settings", "versions", "training"]
     of_a_benchmark = {"benchmark", "precision", "same_class"}
-    assert set(content["training"]) - of_a_benchmark == {"bundle", "seed", "epochs", "iterations"}
+    assert set(content["training"]) - of_a_benchmark == {"bundle", "seed", "class_names", "epochs", "iterations"}
+    assert content["training"]["class_names"] == names_in_metadata(config_path(bundle, "metadata"))
     assert content["training"]["bundle"] == bundle
     # the steps that the model card and the metadata tell
     assert f"{content['training']['iterations']:,} steps" in config(bundle, "metadata")["description"]

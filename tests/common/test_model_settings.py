@@ -32,6 +32,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     defaults = {"filters": 64, "pixdim": [1.0, 1.0], "patch_size": None, "gating": True, "normalisation": "z_score"}
     assert {key: settings.of(weights, key, value) for key, value in defaults.items()} == content["settings"]
     assert settings.of(weights, "depth", 4) == 4
+    assert settings.read_settings(weights) == content["settings"]
+    assert settings.read_training(weights) == {"seed": 3, "epochs": 2}
 
 
 @pytest.mark.parametrize(
@@ -53,11 +55,21 @@ def test_where_nothing_is_known_the_default_counts(tmp_path: Path) -> None:
     for weights in ("nowhere/model.pt", "file/model.pt", "model_best.pt"):
         assert settings.of(tmp_path / weights, "filters", 64) == 64
     assert settings.of("", "filters", 64) == 64
+    assert settings.read_training(tmp_path / "model.pt") == settings.read_training("nowhere/model.pt") == {}
 
 
 @pytest.mark.parametrize(
     "content",
-    ["", '{"settings": {"filters": 8', "[1]", "{}", '{"settings": [8]}', '{"settings": {"a": NaN}}', "[" * 10**5],
+    [
+        "",
+        '{"settings": {"filters": 8',
+        "[1]",
+        "{}",
+        '{"settings": [8]}',
+        '{"settings": {}, "training": 8}',
+        '{"settings": {"a": NaN}}',
+        "[" * 10**5,
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     weights = beside(tmp_path, content)
@@ -67,6 +79,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=expected):
         settings.departures(weights, {})
+    with pytest.raises(UserError, match=expected):
+        settings.read_training(weights)
 
 
 def test_other_damage_is_named_too(tmp_path: Path) -> None:

@@ -133,6 +133,21 @@ def test_a_preset_yields_to_what_is_set_by_hand(options: dict[str, Any]) -> None
     assert predictor._parser["clip_percentiles"] == [0.0, 100.0]
 
 
+def test_weights_remember_the_names_of_their_classes(options: dict[str, Any], tmp_path: Path) -> None:
+    weights = str(shutil.copy(options["weights"], tmp_path / "model.pt"))
+    names = ["background", "liver", "spleen", "kidney"]
+
+    def told(given: list[str] | None = None, **training: Any) -> list[str]:
+        write_settings(weights, {}, training)
+        settings = options | {"weights": weights}
+        return BundlePredictor([config_of("maag")], overrides=settings).class_names(given)
+
+    assert told(class_names=names) == names
+    assert told(names[::-1], class_names=names) == names[::-1]
+    assert told(seed=1) == ["background", "RV", "MYO", "LV"]
+    assert told(class_names=names[:3]) == ["background", "class 1", "class 2", "class 3"]
+
+
 def test_other_numbers_of_classes_have_numbers_for_names(tmp_path: Path) -> None:
     parser = ConfigParser(ConfigParser.load_config_file(config_of("dmpls")))
     parser.update({**SMALL, "num_classes": 3})

@@ -32,6 +32,9 @@ def test_new_weights_are_the_seed_s(repo_root: Path, datalist: str) -> None:
     assert first.settings["num_classes"] == 4
     assert first.overrides["schedule_epochs"] == 6
     assert "schedule_epochs" not in first.settings
+    assert first.class_names == ["background", "RV", "MYO", "LV"]
+    elsewhere = options | {"datalist": "/of/a/site/datalist.json"}
+    assert starting_point(bundle(repo_root, "dmpls"), SMALL, **elsewhere).class_names is None
     for name, value in first.weights.items():
         torch.testing.assert_close(value, again.weights[name], rtol=0, atol=0)
     assert any(not torch.equal(value, other.weights[name]) for name, value in first.weights.items())
