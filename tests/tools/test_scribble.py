@@ -293,7 +293,7 @@ def test_real_hearts(data_root: Path, tmp_path: Path) -> None:
         (tmp_path / "masks" / path.name).symlink_to(path)
     start = time.monotonic()
     scribble.main(masks=str(tmp_path / "masks"), output=str(tmp_path / "out"))
-    assert (time.monotonic() - start) / len(files) < 3  # 100 volumes take a minute on a quiet machine
+    assert (time.monotonic() - start) / len(files) < 0.6  # 100 volumes in 60 s
     told = json.loads((tmp_path / "out" / "coverage.json").read_text())["all"]["scribble"]
     for expert, drawn, published in zip(experts, told.values(), (0.65, 0.1, 0.2, 0.1), strict=True):
         for row in (expert, drawn):

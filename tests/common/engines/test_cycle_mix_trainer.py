@@ -216,7 +216,6 @@ import sys
 import torch
 import torch.distributed as dist
 from common.distributed import distributed
-from common.engines import bfloat16_inferer
 from common.engines.cycle_mix_trainer import CycleMixTrainer
 from common.losses.cycle_mix import CycleMixLoss
 from common.networks.unet_plus import UNetPlus
