@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,26 @@ def data_root() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"SCRIBBLE_DATA_ROOT={folder} is no folder: this test reads real data")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _log_handlers_of_one_test() -> Iterator[None]:
+    """Take the log's handlers away with the test that set them: they write to a stream that is closed after it."""
+    before = {logger: list(logger.handlers) for logger in _loggers()}
+    yield
+    for logger in _loggers():
+        logger.handlers[:] = before.get(logger, [])
+
+
+def _loggers() -> list[logging.Logger]:
+    named = logging.root.manager.loggerDict.values()
+    return [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
+
+
+@pytest.fixture
+def bfloat16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``amp`` networks compute in bfloat16 on every machine, on older ones slowly."""
+    monkeypatch.setattr("common.engines.bfloat16_inferer.has_bfloat16", lambda device: True)
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,8 @@ def main(
     cases = {label.case for label in found}
     written = [file for done in imported for file in done.files.values()]
     print(f"{folder}: {len(written)} files of {len(cases)} cases, {', '.join(classes)}")
-    for path in earlier_annotations(folder, cases, written):
-        print(f"warning: {path} was there before; take it away, or `datalist` finds it beside the new ones")
+    for warning in earlier_annotations(folder, cases, written):
+        print(f"warning: {warning}")
     strokes = ["scribble" in done.files for done in imported]
     if all(strokes) or not any(strokes):
         command = ["datalist", "--images", images, "--labels", str(folder), "--class_names", ",".join(classes)]

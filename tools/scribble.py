@@ -100,8 +100,8 @@ def main(
         print(f"{path}: {len(annotations)} training items with new labels")
     written = [file for annotation in annotations for paths in annotation.files.values() for file in paths]
     print(f"{folder}: {len(written)} files of {len(annotations)} cases, form {form}, seed {seed}")
-    for path in earlier_annotations(Path(folder), [annotation.case for annotation in annotations], written):
-        print(f"warning: {path} was there before; take it away, or `datalist` finds it beside the new ones")
+    for warning in earlier_annotations(Path(folder), [annotation.case for annotation in annotations], written):
+        print(f"warning: {warning}")
     for kind in annotations[0].files:
         print(_table(kind, coverage_of(_counts(annotations, kind), negative=kind == "not"), names))
 

@@ -103,8 +103,8 @@ def annotation_file(folder: Path, name: str, *sources: Path) -> Path:
     return path
 
 
-def earlier_annotations(folder: Path, cases: Iterable[str], written: Iterable[str]) -> list[Path]:
-    """The annotations of some cases that lie in a folder beside those written now, by their names.
+def earlier_annotations(folder: Path, cases: Iterable[str], written: Iterable[str]) -> list[str]:
+    """A warning for each annotation of some cases that lies in a folder beside those written now, by its name.
 
     They are of an earlier run with more annotators or of another kind, or drawn by hand, so that they cannot be
     replaced unasked; found with the others, they would train as well.
@@ -116,14 +116,14 @@ def earlier_annotations(folder: Path, cases: Iterable[str], written: Iterable[st
     """
     now = {os.path.abspath(path) for path in written}
     bases = {os.path.abspath(folder / case) for case in cases}
-    found = []
+    told = []
     for parent in sorted({os.path.dirname(base) for base in bases}):
         for path in sorted(Path(parent).glob("*.nii.gz")):
             stem = str(path).removesuffix(".nii.gz")
             kind = _SIMULATED.search(stem)
             if kind and stem[: kind.start()] in bases and str(path) not in now:
-                found.append(path)
-    return found
+                told.append(f"{path} was there before; take it away, or `datalist` finds it beside the new ones")
+    return told
 
 
 def _of_roles(found: Sequence[Found], roles: Sequence[str]) -> list[Found]:

@@ -18,6 +18,7 @@ from monai.transforms import SaveImaged
 from ..bundle import apply_preset, check_overrides
 from ..data.checks import check_items
 from ..data.cine_series import frame_count, join_frames, split_frames
+from ..data.class_names import names_in_metadata
 from ..data.prediction_record import digest, file_digest
 from ..errors import UserError
 from ..files import read_text
@@ -59,7 +60,8 @@ class BundlePredictor:
 
     def __init__(self, config_files: Sequence[str | Path], *, overrides: Mapping[str, Any] | None = None) -> None:
         files = [Path(file).expanduser() for file in config_files]
-        metadata = _metadata(files[0].parent / "metadata.json")
+        metadata_file = files[0].parent / "metadata.json"
+        metadata = _metadata(metadata_file)
         self.name = str(metadata.get("name") or files[0].resolve().parent.parent.name)
         self.version = str(metadata.get("version") or "unknown")
         self.manufacturer = str(metadata.get("authors") or "unknown")
@@ -77,7 +79,10 @@ class BundlePredictor:
             self._parser.get_parsed_content("evaluator")  # whatever does not fit shows here, not in the first case
             self._dataset = self._parser.get_parsed_content("dataset")
             self._writer = _writer(self._parser.get_parsed_content("postprocessing").transforms)
-        self._class_names = _trained_names(self.weights) or _class_names(metadata)
+        self._class_names = _trained_names(self.weights)
+        if not self._class_names:
+            with contextlib.suppress(UserError):  # a bundle of somebody else's need not name them
+                self._class_names = names_in_metadata(metadata_file)
         self.weights_digest = file_digest(self.weights)
         self.settings_digest = digest(self.name, self.version, settings, self.weights_digest)
 
@@ -194,14 +199,6 @@ def _metadata(path: Path) -> dict[str, Any]:
 def _trained_names(weights: str) -> list[str]:
     names = read_training(weights).get("class_names")
     return [str(name) for name in names] if isinstance(names, list) else []
-
-
-def _class_names(metadata: Mapping[str, Any]) -> list[str]:
-    try:
-        channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        return [str(channels[key]) for key in sorted(channels, key=int)]
-    except (KeyError, TypeError, ValueError):
-        return []
 
 
 def _writer(transforms: Sequence[Any]) -> Any:

@@ -90,5 +90,5 @@ def test_annotations_that_an_earlier_run_left(tmp_path: Path) -> None:
     others = ["p1.nii.gz", "p1_gt.nii.gz", "p1_scribble.nrrd", "p10_scribble.nii.gz", "p2_not.nii.gz", "p3_not.nii.gz"]
     written = ["p1_scribble_1.nii.gz", "sub/p2_scribble.nii.gz"]
     touch(tmp_path, *stale, *others, *written, ".000000000000.p1_scribble.nii.gz")
-    found = earlier_annotations(tmp_path, ["p1", "sub/p2"], [str(tmp_path / name) for name in written])
-    assert found == [tmp_path / name for name in stale]
+    told = earlier_annotations(tmp_path, ["p1", "sub/p2"], [str(tmp_path / name) for name in written])
+    assert [line.split(" was there before; ")[0] for line in told] == [str(tmp_path / name) for name in stale]

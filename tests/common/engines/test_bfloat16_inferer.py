@@ -11,19 +11,13 @@ from common.engines import bfloat16_inferer
 from common.engines.bfloat16_inferer import Bfloat16Inferer, bfloat16_autocast
 
 
-@pytest.fixture
-def everywhere(monkeypatch):
-    """Every device has instructions for bfloat16, whatever the machine."""
-    monkeypatch.setattr(bfloat16_inferer, "has_bfloat16", lambda device: True)
-
-
 def convolution() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Conv2d(1, 2, 3, padding=1)
 
 
 @pytest.mark.parametrize(("enabled", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_passes_run_in_the_precision_that_was_asked_for(enabled, dtype, everywhere):
+def test_passes_run_in_the_precision_that_was_asked_for(enabled, dtype, bfloat16_everywhere):
     image = torch.rand(2, 1, 4, 4)
     network = convolution()
     logits = Bfloat16Inferer(enabled)(image, network).detach()
@@ -34,7 +28,7 @@ def test_passes_run_in_the_precision_that_was_asked_for(enabled, dtype, everywhe
     torch.testing.assert_close(logits.float(), exact, rtol=0, atol=2**-7 * float(exact.abs().max()) if enabled else 0)
 
 
-def test_arguments_and_several_heads_pass_through(everywhere):
+def test_arguments_and_several_heads_pass_through(bfloat16_everywhere):
     def network(image, factor, *, shift):
         return image @ image, factor + shift
 
@@ -44,7 +38,7 @@ def test_arguments_and_several_heads_pass_through(everywhere):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_the_loss_is_outside_of_autocast(enabled, everywhere):
+def test_the_loss_is_outside_of_autocast(enabled, bfloat16_everywhere):
     """What a trainer computes after the network's pass is not cast: a loss in float32 stays in float32."""
     seen = []
 

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from common.data.slice_dataset import SliceDataset, slice_loader
-from common.engines import bfloat16_inferer
 from common.engines.cycle_mix_trainer import CycleMixTrainer
 from common.losses.cycle_mix import CycleMixLoss
 from common.networks.unet_plus import UNetPlus
@@ -185,8 +184,7 @@ def test_nothing_annotated_a_single_item_and_odd_sizes() -> None:
         assert output["terms"]["l_unmix"] == output["terms"]["l_mix"] == 0
 
 
-def test_bfloat16_gives_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bfloat16_inferer, "has_bfloat16", lambda device: True)
+def test_bfloat16_gives_nearly_the_same(bfloat16_everywhere: None) -> None:
     torch.manual_seed(3)
     exact = one_iteration(trainer("none", occlusion=None))
     half = one_iteration(trainer("none", occlusion=None, amp=True))
