@@ -95,6 +95,7 @@ def main(
             bundle=folder,
             overrides=start_from.overrides,
             shared=start_from.settings,
+            class_names=start_from.class_names,
             local_epochs=local_epochs,
             evaluate=evaluate,
             number=number,

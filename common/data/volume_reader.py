@@ -20,7 +20,8 @@ from .size_limits import promises_too_much
 __all__ = ["Volume", "read_volume"]
 
 _NIFTI = (".nii", ".nii.gz")
-_ITK = (".nrrd", ".mha", ".mhd")
+_META = (".mha", ".mhd")
+_ITK = (".nrrd", *_META)
 
 
 class Volume(NamedTuple):
@@ -55,6 +56,9 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         raise UserError(f"{name}: no such file; correct the path or restore the file")
     if not os.access(name, os.R_OK):
         raise UserError(f"{name}: may not be read; correct its permissions")
+    ending = os.path.splitext(name)[1]
+    if ending != ending.lower() and ending.lower() in _META:
+        raise UserError(f"{name}: ITK reads such files only by an ending in small letters; call it {ending.lower()}")
     try:
         if not os.path.isfile(name):
             raise ValueError("a folder, or a pipe or device, whose end may never come")

@@ -3,6 +3,7 @@
 NVFlare starts it (its Client API), with ``site.json`` beside it:
 
 - ``bundle``: the bundle's folder on this site;
+- ``class_names``: what the classes are called, in the order of their numbers; null if that is not known;
 - ``local_epochs``: epochs of a round;
 - ``train``, ``evaluate``: values of the bundle's keys; ``evaluate`` may be null;
 - ``filters``: a file of MONAI's filters for what is received and sent, null for none.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,7 @@ def started(settings: dict[str, Any], site: str) -> MonaiAlgo:
     *checks, _ = workflow.parser["run"]  # what a run does before it trains; MONAI's client only trains
     for place in range(len(checks)):
         workflow.parser.get_parsed_content(f"run::{place}")
+    check_classes(workflow.parser.get_parsed_content("class_names"), settings["class_names"], keys["datalist"])
     client = MonaiAlgo(
         bundle_root=settings["bundle"],
         local_epochs=settings["local_epochs"],
@@ -75,6 +78,25 @@ def started(settings: dict[str, Any], site: str) -> MonaiAlgo:
     )
     client.initialize(extra={ExtraItems.CLIENT_NAME: site})
     return client
+
+
+def check_classes(own: Sequence[str] | str, wanted: Sequence[str] | None, datalist: str) -> None:
+    """See that a class has the same number here as at the other sites, so that one network can learn from all.
+
+    Args:
+        own: the names of this site's classes, or a text of them with commas.
+        wanted: those of the federation; None if they are not known.
+        datalist: this site's datalist.
+
+    Raises:
+        ValueError: they differ by more than upper and lower case.
+    """
+    own = [name.strip() for name in own.split(",")] if isinstance(own, str) else own
+    if wanted is not None and [name.lower() for name in own] != [name.lower() for name in wanted]:
+        raise ValueError(
+            f"{datalist}: its classes are {', '.join(own)}, those of the federation {', '.join(wanted)}; change the "
+            'labels and names here, or, if both mean the same, give this site "class_names" in the file of sites'
+        )
 
 
 def trained(client: MonaiAlgo, weights: dict[str, Any], *, evaluate: bool) -> FLModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def site_settings(
     bundle: Path,
     overrides: Mapping[str, Any],
     shared: Collection[str],
+    class_names: Sequence[str] | None,
     local_epochs: int,
     evaluate: bool,
     number: int,
@@ -67,6 +68,7 @@ def site_settings(
         bundle: the bundle's folder on this machine, which counts where the site names none.
         overrides: values of the bundle's keys for every site.
         shared: keys that sites must not differ in.
+        class_names: names of the classes, which the site's datalist has to give in this order; None if not known here.
         local_epochs: epochs of a round.
         evaluate: whether the site scores the weights that it receives.
         number: the site's number, from 0; sites draw different random numbers.
@@ -95,6 +97,7 @@ def site_settings(
     scored = train | {"output_dir": os.path.join(str(train["output_dir"]), "evaluation")}
     return {
         "bundle": folder,
+        "class_names": class_names,
         "local_epochs": local_epochs,
         "train": train,
         "evaluate": scored if evaluate else None,

@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from ..bundle import apply_preset, check_overrides
+from ..data.class_names import check_number_of_names
 from ..errors import UserError
 from ..handlers.atomic_checkpoint import load_weights
 from ..model_settings import read_settings, writer
@@ -28,7 +29,7 @@ class StartingPoint(NamedTuple):
         weights: state dict of the network, and of what else is exchanged.
         settings: what network and preprocessing are built with, by key, which is written beside weights.
         overrides: values of the bundle's keys for every site, these settings among them.
-        class_names: names of the classes, None where the datalist is not on this machine.
+        class_names: names of the classes; None if they are not given and the datalist is not on this machine.
     """
 
     weights: dict[str, torch.Tensor]
@@ -76,7 +77,8 @@ def starting_point(
     if weights is not None:
         load_weights(network, weights)
     state = {key: value.contiguous() for key, value in (network.state_dict() | exchanged.state_dict()).items()}
-    names = parser.get_parsed_content("class_names") if os.path.isfile(datalist) else None
+    known = "class_names" in shared or os.path.isfile(datalist)
+    names = check_number_of_names(parser.get_parsed_content("class_names"), settings["num_classes"]) if known else None
     return StartingPoint(state, settings, shared | settings, names)
 
 

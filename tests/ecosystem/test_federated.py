@@ -181,19 +181,30 @@ def test_the_commands_of_the_document(python, phantom, tmp_path):
     assert all(not torch.equal(travelled[key], start[key]) for key in weights)
 
 
-def test_a_bad_file_of_one_hospital_is_named(python, phantom, tmp_path):
+def damaged_image(content: dict[str, Any], folder: Path) -> str:
+    damaged = folder / "scan.nii.gz"
+    damaged.write_bytes(b"no image")
+    content["training"][0]["image"] = str(damaged)
+    return str(damaged)
+
+
+def other_order_of_classes(content: dict[str, Any], folder: Path) -> str:
+    content["class_names"] = ["background", "LV", "myo", "RV"]
+    return "its classes are background, LV, myo, RV, those of the federation background, RV, MYO, LV; change"
+
+
+@pytest.mark.parametrize("mistake", [damaged_image, other_order_of_classes])
+def test_what_is_wrong_at_one_hospital_is_told_with_its_name(mistake, python, phantom, tmp_path):
     sites = found_hospitals(phantom, tmp_path, ["hospital-a", "hospital-b"])
     datalist = Path(sites["hospital-b"]["datalist"])
     content = json.loads(datalist.read_text())
-    damaged = tmp_path / "scan.nii.gz"
-    damaged.write_bytes(b"no image")
-    content["training"][0]["image"] = str(damaged)
+    told = mistake(content, tmp_path)
     datalist.write_text(json.dumps(content))
     file = sites_file(tmp_path, sites)
     done = federate(python, tmp_path, "simulate", "dmpls", sites=file, rounds=1, output=tmp_path / "out", **SMALL)
     assert done.returncode == 1
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert line.startswith("error: the simulation failed: hospital-b: ")
-    assert str(damaged) in line
+    assert told in line
     assert "hospital-a" not in line
     assert not (tmp_path / "out" / "model.pt").exists()

@@ -129,6 +129,13 @@ def test_what_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         read_volume(path)
 
 
+def test_metaimages_in_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "scan.MHA"
+    path.touch()
+    with pytest.raises(UserError, match=r"scan\.MHA: ITK reads such files only by an ending in small .*call it \.mha$"):
+        read_volume(path)
+
+
 def test_complex_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nii", VOXELS.astype(np.complex64))
     with pytest.raises(UserError, match="holds colours or complex numbers; save one number a voxel"):

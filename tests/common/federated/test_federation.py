@@ -35,6 +35,8 @@ def test_new_weights_are_the_seed_s(repo_root: Path, datalist: str) -> None:
     assert first.class_names == ["background", "RV", "MYO", "LV"]
     elsewhere = options | {"datalist": "/of/a/site/datalist.json"}
     assert starting_point(bundle(repo_root, "dmpls"), SMALL, **elsewhere).class_names is None
+    given = SMALL | {"class_names": "bg,left,right,both"}
+    assert starting_point(bundle(repo_root, "dmpls"), given, **elsewhere).class_names == ["bg", "left", "right", "both"]
     for name, value in first.weights.items():
         torch.testing.assert_close(value, again.weights[name], rtol=0, atol=0)
     assert any(not torch.equal(value, other.weights[name]) for name, value in first.weights.items())
@@ -97,6 +99,7 @@ def told(repo_root: Path, site: dict, *, evaluate: bool = True) -> dict:
         bundle=repo_root / "bundles" / "dmpls",
         overrides={"filters": 4, "batch_size": 8},
         shared={"filters"},
+        class_names=["background", "liver"],
         local_epochs=3,
         evaluate=evaluate,
         number=1,
@@ -108,6 +111,7 @@ def test_what_a_site_is_told(repo_root: Path) -> None:
     keys = {"datalist": "/data/b/datalist.json", "dataset_dir": "/data/b", "filters": 4, "batch_size": 2, "seed": 2023}
     assert site == {
         "bundle": "/opt/dmpls",
+        "class_names": ["background", "liver"],
         "local_epochs": 3,
         "train": keys | {"output_dir": "/opt/dmpls/federated/b"},
         "evaluate": keys | {"output_dir": "/opt/dmpls/federated/b/evaluation"},
