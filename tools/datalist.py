@@ -42,8 +42,8 @@ def main(
     all files are called alike, their folders name the case. Coarse drawings are called <case>_coarse (positive) and
     <case>_not (negative), as import_labels and scribble write them; a case may have one of them alone. NIfTI, NRRD,
     MetaImage and PNG files stay where they are; DICOM series, a folder each, are written as NIfTI to from_dicom/ in
-    the output folder. Run it again when there are more cases: no patient of the datalist that is there leaves
-    validation or test.
+    the output folder, of cine series each frame as a case, p01_frame01 and so on. Run it again when there are more
+    cases: no patient of the datalist that is there leaves validation or test.
 
     Args:
         images: folder of the images, or a pattern in quotes, such as "scans/*/*_t2.nii.gz"; ** is any folders.

@@ -73,8 +73,9 @@ def main(
         input: a folder that is searched with its subfolders, an image file, a folder of DICOM files, or a pattern in
             quotes, such as "scans/*/t2.nii.gz". Names that mark label maps (_gt, _seg, ...) are left out.
         output: folder for the results: <case>_seg.nii.gz (of PNG files _seg.png) on the image's grid, in the
-            subfolders that the image has in the input, and for DICOM series <case>_seg.dcm. A cine series, a NIfTI file
-            with a fourth dimension, is segmented frame by frame, into one file.
+            subfolders that the image has in the input, and for DICOM series <case>_seg.dcm. Cine series are segmented
+            frame by frame: a NIfTI file with a fourth dimension into one file, a DICOM series into <case>_frame01_seg
+            and so on.
         bundle: the bundle's folder, such as bundles/maag.
         config: instead of --bundle its inference.json, with commas more files that are laid over it.
         weights: file of the weights; by default the bundle's own.

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import UserError
 from .case_names import annotator_of, case_of
+from .dicom_frames import split_files
 from .found_files import Found
 
 __all__ = ["name_images", "name_labels"]
@@ -20,7 +21,8 @@ def name_images(entries: Sequence[Found], *, option: str = "--images") -> dict[s
 
     This is the file's name without its role, such as ``_0000``. If two images are called alike, all are named by
     their folders: ``p1/scan.nii.gz`` is p1, and with several files in a folder ``p1/ED.nii.gz`` is p1_ED. So are
-    DICOM series. Of the folders' names only as many are taken as it needs to tell them apart.
+    DICOM series; each frame of a cine series is a case, p1_frame01 and so on. Of the folders' names only as many are
+    taken as it needs to tell them apart.
 
     Args:
         entries: the images.
@@ -50,7 +52,15 @@ def name_images(entries: Sequence[Found], *, option: str = "--images") -> dict[s
             alone = files[entry.folders] == 1 and names[entry.folders]
             name = _join(names[entry.folders], "" if alone else case_of(entry.stem))
         _enter(by_name, (name, ""), entry, option)
-    return {name: entry for (name, _), entry in by_name.items()}
+    return {case: each for (name, _), entry in by_name.items() for case, each in _frames(name, entry)}
+
+
+def _frames(name: str, entry: Found) -> Iterator[tuple[str, Found]]:
+    frames = split_files(entry.slices) if entry.slices else []
+    if len(frames) < 2:
+        yield name, entry
+    else:
+        yield from ((f"{name}_frame{n:02d}", entry._replace(slices=frame)) for n, frame in enumerate(frames, start=1))
 
 
 def name_labels(entries: Sequence[Found], images: Mapping[str, Found], option: str) -> dict[str, list[Found]]:

@@ -50,8 +50,8 @@ def list_cases(source: str, *, output_dir: Path, exclude: Sequence[str] | None =
 
     Label maps are named as :func:`~..transforms.save_segmentation.segmentation_path` names them. A DICOM folder with
     one series gives a case with the folder's name, one with several a folder of cases with the series' numbers and
-    descriptions. Where two would have one name (``a.nrrd`` beside ``a.nii.gz``), all of these get their extension
-    appended.
+    descriptions; each frame of a cine series is a case, ``_frame01`` and so on. Where two would have one name
+    (``a.nrrd`` beside ``a.nii.gz``), all of these get their extension appended.
 
     Args:
         source: an image file, a folder that is searched with its subfolders, a folder of DICOM files, or a pattern.
@@ -102,19 +102,19 @@ def _series_cases(entry: Found) -> list[PredictionCase]:
         series = split_series(entry.slices)
     except UserError as error:
         return [PredictionCase(own or entry.path.name, ".nii.gz", entry.path, entry.slices, str(error))]
-    if len(series) == 1:
-        [only] = series
-        return [PredictionCase(own or entry.path.name, ".nii.gz", entry.path, only.files, only.problem)]
-    labels = [_series_label(each) for each in series]
-    twice = Counter(labels)
-    names = [
-        f"{label}_{hashlib.sha256(each.uid.encode()).hexdigest()[:6]}" if twice[label] > 1 else label
-        for label, each in zip(labels, series, strict=True)
-    ]
-    return [
-        PredictionCase("/".join(filter(None, [own, name])), ".nii.gz", entry.path, each.files, each.problem)
-        for name, each in zip(names, series, strict=True)
-    ]
+    labels = {each.uid: _series_label(each) for each in series}
+    twice = Counter(labels.values())
+    names = {
+        uid: f"{label}_{hashlib.sha256(uid.encode()).hexdigest()[:6]}" if twice[label] > 1 else label
+        for uid, label in labels.items()
+    }
+    cases = []
+    for each in series:
+        name = "/".join(filter(None, [own, names[each.uid]])) if len(names) > 1 else own or entry.path.name
+        if each.frame is not None:
+            name = f"{name}_frame{each.frame:02d}"
+        cases.append(PredictionCase(name, ".nii.gz", entry.path, each.files, each.problem))
+    return cases
 
 
 def _series_label(series: DicomSeries) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 
@@ -144,6 +146,25 @@ def test_every_format_keeps_its_place_in_the_scanner(
     assert [row[-1] for row in rows] == ["ok"] * 6
     assert {tuple(row[-8:-5]) for row in rows[:5]} == {("12x10x4", "1.5x1.25x8", "LPS")}
     assert rows[5][2:5] == ["12x10x4", "1.25x1.5x8", "LSA"]
+
+
+def test_frames_of_a_dicom_cine_series_are_cases_of_one_patient(study: Path, dicom_writer: Writer) -> None:
+    folder = study / "scans" / "q1"
+    for frame in (1, 2):
+        save_series(folder / str(frame), voxels("image", frame), dicom_writer)
+        for file in sorted((folder / str(frame)).iterdir()):
+            header = pydicom.dcmread(file)
+            header.TriggerTime = 40 * (frame - 1)
+            header.save_as(folder / f"{file.stem}_{frame}.dcm")
+        shutil.rmtree(folder / str(frame))
+    save(study / "drawn" / "q1_frame02_scribble.nii.gz", voxels("scribble"))
+    content = run()
+    [drawn] = [item for item in content["training"] if item["patient"] == "q1"]
+    assert (drawn["case"], drawn["image"]) == ("q1_frame02", "from_dicom/q1_frame02.nii.gz")
+    [other] = [item for item in content["unlabelled"] if item["patient"] == "q1"]
+    assert other["case"] == "q1_frame01"
+    for item, seed in ((other, 1), (drawn, 2)):
+        np.testing.assert_array_equal(nib.load(study / "out" / item["image"]).get_fdata(), voxels("image", seed))
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,26 @@ def test_a_dicom_series(predict: Predict, tmp_path: Path, dicom_writer: Callable
     assert kinds == ["Right ventricle", "Left Ventricle Myocardium", "Left ventricle"]
 
 
+def test_a_cine_series_in_dicom(predict: Predict, tmp_path: Path, dicom_writer: Callable[..., None]) -> None:
+    """Each frame is segmented as if it were alone, and its SEG object refers to its own slices."""
+    frames = {1: ("1.2.3", 0.0), 2: ("1.2.44", 31.5)}
+    for number, (seed, time) in frames.items():
+        for folder in (tmp_path / "in" / "sax", tmp_path / "alone" / str(number)):
+            write_series(folder, dicom_writer, [0, 2, 1], seed, SeriesInstanceUID="1.2.5", TriggerTime=time)
+    assert predict() == 0
+    names = [f"sax_frame{number:02d}_seg" for number in frames]
+    assert results(tmp_path / "out") == [f"{name}.{end}" for name in names for end in ("dcm", "nii.gz")]
+    assert predict(input=tmp_path / "alone", output=tmp_path / "expected") == 0
+    for name, (number, (seed, _)) in zip(names, frames.items(), strict=True):
+        alone = nib.load(tmp_path / "expected" / f"{number}_seg.nii.gz")
+        found = nib.load(tmp_path / "out" / f"{name}.nii.gz")
+        np.testing.assert_array_equal(found.dataobj, alone.dataobj)
+        np.testing.assert_array_equal(found.affine, alone.affine)
+        referred = hd.seg.segread(tmp_path / "out" / f"{name}.dcm").get_source_image_uids()
+        slices = (tmp_path / "in" / "sax").glob(f"{seed}_*.dcm")
+        assert {uids[2] for uids in referred} == {pydicom.dcmread(file).SOPInstanceUID for file in slices}
+
+
 def test_several_series_in_one_folder(
     predict: Predict, tmp_path: Path, dicom_writer: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
