@@ -53,9 +53,9 @@ def write_dicom_segmentation(
 ) -> None:
     """Write a binary DICOM Segmentation object, one frame for each slice and segment that has a voxel.
 
-    It lies in the study and on the frame of reference of the series; each frame has the position and direction of the
-    slice that it was made from, and refers to it. A label map without any segment keeps all of its frames, since an
-    object without frames is none. Every segment is described, present or not.
+    It lies in the study and on the frame of reference of the slices, which may be of several series; each frame has the
+    position and direction of the slice that it was made from, and refers to it. A label map without any segment keeps
+    all of its frames, since an object without frames is none. Every segment is described, present or not.
 
     Args:
         path: the file, which is written as it is named; a caller who wants it whole or not at all gives a temporary
@@ -85,6 +85,9 @@ def write_dicom_segmentation(
     for source in sources:
         if source.get("SliceThickness") is None:
             source.SliceThickness = gap
+    series = [source.SeriesInstanceUID for source in sources]
+    for source in sources:
+        source.SeriesInstanceUID = series[0]  # highdicom takes slices of one series; which they are of is written below
     segmentation = hd.seg.Segmentation(
         source_images=sources,
         pixel_array=np.ascontiguousarray(labels.transpose(2, 1, 0)).astype(np.uint8),
@@ -109,7 +112,21 @@ def write_dicom_segmentation(
         series_description=f"Segmentation by {algorithm.name}"[:_LONG_STRING],
         specific_character_set="ISO_IR 192",  # Unicode, for the names of segments and patients
     )
+    segmentation.ReferencedSeriesSequence = _referenced_series(sources, series)
     segmentation.save_as(path)
+
+
+def _referenced_series(sources: Sequence[pydicom.Dataset], series: Sequence[str]) -> list[pydicom.Dataset]:
+    """Each series with its slices; a stack may have been acquired as one for each slice."""
+    items: dict[str, pydicom.Dataset] = {}
+    for source, uid in zip(sources, series, strict=True):
+        item = items.setdefault(uid, pydicom.Dataset())
+        item.SeriesInstanceUID = uid
+        instance = pydicom.Dataset()
+        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+        item.setdefault("ReferencedInstanceSequence", pydicom.Sequence())
+        item.ReferencedInstanceSequence.append(instance)
+    return list(items.values())
 
 
 def _source(file: Path) -> pydicom.Dataset:
@@ -131,9 +148,9 @@ def _source(file: Path) -> pydicom.Dataset:
 
 
 def _check_references(sources: Sequence[pydicom.Dataset], slices: Sequence[Path]) -> None:
-    """Whether the slices can be referred to, one by one, as one series."""
+    """Whether the slices can be referred to, one by one, on one frame of reference."""
     fix = "use the original files, or write NIfTI alone with --dicom_seg false"
-    for tag in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+    for tag in ("StudyInstanceUID", "FrameOfReferenceUID"):
         other = next((file for file, each in zip(slices, sources, strict=True) if each[tag] != sources[0][tag]), None)
         if other is not None:
             raise UserError(f"{other}: differs in {tag} from {slices[0].name}, but a DICOM SEG object has one; {fix}")

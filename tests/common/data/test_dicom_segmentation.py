@@ -156,8 +156,25 @@ def test_labels_of_another_series(tmp_path: Path, slices: list[Path]) -> None:
         write(tmp_path / "x.dcm", some_labels(), slices, NAMES[:3])
 
 
-@pytest.mark.parametrize("tag", ["StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"])
-def test_slices_of_several_series(tmp_path: Path, slices: list[Path], tag: str) -> None:
+def test_a_stack_of_several_series(tmp_path: Path, slices: list[Path]) -> None:
+    """Each slice is referred to as one of its own series, and the labels are those of one series."""
+    for number in (1, 3):
+        edit(slices[number], SeriesInstanceUID=f"1.2.7{number}")
+    labels = some_labels()
+    object_ = write(tmp_path / "x.dcm", labels, slices)
+    headers = [pydicom.dcmread(file) for file in slices]
+    assert sorted(object_.get_source_image_uids()) == sorted(
+        (header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID) for header in headers
+    )
+    pixels = object_.get_pixels_by_source_instance(
+        [header.SOPInstanceUID for header in headers], combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    np.testing.assert_array_equal(pixels, labels.transpose(2, 1, 0))
+    assert [len(item.ReferencedInstanceSequence) for item in object_.ReferencedSeriesSequence] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("tag", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_slices_of_several_studies(tmp_path: Path, slices: list[Path], tag: str) -> None:
     edit(slices[3], **{tag: "1.2.77"})
     with pytest.raises(UserError, match=rf"^{slices[3]}: differs in {tag} from {slices[0].name}, .*--dicom_seg false"):
         write(tmp_path / "x.dcm", some_labels(), slices)
