@@ -18,7 +18,7 @@ from .found_files import Found, find_images
 from .label_files import annotation_file, label_entries
 from .label_volume import Grid, LabelVolume, read_grid, read_label_volume, write_label
 from .name_tables import read_name_table, table_beside
-from .naming_cases import name_images, name_labels
+from .naming_cases import how_to_rename, name_images, name_labels
 from .voxel_transfer import onto_grid
 
 __all__ = ["DrawnSegment", "ForeignLabel", "ImportedLabel", "find_foreign_labels", "import_label"]
@@ -79,7 +79,8 @@ def find_foreign_labels(labels: str, images: str, *, skip: Path | None = None) -
     for case, entries in sorted(name_labels(drawn, by_case, "--labels").items()):
         if case not in by_case:
             raise UserError(
-                f"{entries[0].path}: no image is of its case, {case}; rename it, or complete --images ({images})"
+                f"{entries[0].path}: no image is of its case, {case}; {how_to_rename(case, by_case)}, or complete "
+                f"--images ({images})"
             )
         found += [ForeignLabel(entry.path, case, annotator_of(entry.stem), by_case[case]) for entry in entries]
     return found

@@ -11,7 +11,7 @@ from .case_names import annotator_of, case_of
 from .dicom_frames import split_files
 from .found_files import Found
 
-__all__ = ["name_images", "name_labels"]
+__all__ = ["how_to_rename", "name_images", "name_labels"]
 
 _OTHER_CHANNEL = re.compile(r"(.+)_000[1-9]$")
 
@@ -88,6 +88,12 @@ def name_labels(entries: Sequence[Found], images: Mapping[str, Found], option: s
     for (name, _), entry in sorted(by_name.items(), key=lambda pair: (len(pair[0][1]), pair[0])):
         cases.setdefault(name, []).append(entry)
     return cases
+
+
+def how_to_rename(case: str, images: Mapping[str, Found]) -> str:
+    """What to call a label file whose case has no image."""
+    frame = f"{case}_frame01"
+    return f"name its frame of the cine series, as {frame}" if frame in images else "rename it"
 
 
 def _candidates(entry: Found) -> Iterator[str]:

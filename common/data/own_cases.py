@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..errors import UserError
 from .case_names import label_role, patient_of_case, phase_of_case, stem_of
 from .found_files import Found, find_images
-from .naming_cases import name_images, name_labels
+from .naming_cases import how_to_rename, name_images, name_labels
 
 __all__ = ["OwnCase", "find_cases"]
 
@@ -87,11 +87,11 @@ def find_cases(
     drawings, complements = _drawings(found.get("scribble", []), pictures)
     contours = name_labels(found.get("mask", []), pictures, _OPTIONS["mask"])
     drawn = complements | drawings
-    lost = [entries[0].path for name, entries in drawn.items() if name not in pictures]
+    lost = [name for name in drawn if name not in pictures]
     if lost:
         raise UserError(
-            f"scribbles of {len(lost)} of {len(drawn)} cases have no image of their name, first {lost[0]}; rename "
-            "them or complete --images"
+            f"scribbles of {len(lost)} of {len(drawn)} cases have no image of their name, first "
+            f"{drawn[lost[0]][0].path}; {how_to_rename(lost[0], pictures)}, or complete --images"
         )
     double = next((entries for entries in contours.values() if len(entries) > 1), None)
     if double:

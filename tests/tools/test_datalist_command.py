@@ -148,7 +148,9 @@ def test_every_format_keeps_its_place_in_the_scanner(
     assert rows[5][2:5] == ["12x10x4", "1.25x1.5x8", "LSA"]
 
 
-def test_frames_of_a_dicom_cine_series_are_cases_of_one_patient(study: Path, dicom_writer: Writer) -> None:
+def test_frames_of_a_dicom_cine_series_are_cases_of_one_patient(
+    study: Path, dicom_writer: Writer, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = study / "scans" / "q1"
     for frame in (1, 2):
         save_series(folder / str(frame), voxels("image", frame), dicom_writer)
@@ -165,6 +167,9 @@ def test_frames_of_a_dicom_cine_series_are_cases_of_one_patient(study: Path, dic
     assert other["case"] == "q1_frame01"
     for item, seed in ((other, 1), (drawn, 2)):
         np.testing.assert_array_equal(nib.load(study / "out" / item["image"]).get_fdata(), voxels("image", seed))
+    (study / "drawn" / "q1_frame02_scribble.nii.gz").rename(study / "drawn" / "q1_scribble.nii.gz")
+    run(status=1)
+    assert "q1_scribble.nii.gz; name its frame of the cine series, as q1_frame01, or" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

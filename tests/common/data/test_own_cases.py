@@ -136,7 +136,7 @@ def test_several_series_of_a_patient(series: Path, dicom_writer: Callable[..., N
 def test_unmatched_scribbles_are_named(tmp_path: Path) -> None:
     touch(tmp_path, "i/p1.nii", "l/p1.nii", "l/p2.nii", "l/p3.nii")
     assert refused(tmp_path, "i", "l") == (
-        "scribbles of 2 of 3 cases have no image of their name, first l/p2.nii; rename them or complete --images"
+        "scribbles of 2 of 3 cases have no image of their name, first l/p2.nii; rename it, or complete --images"
     )
 
 
@@ -217,7 +217,7 @@ def test_coarse_drawings_that_make_no_sense(tmp_path: Path) -> None:
     touch(tmp_path, "x/p1_not.nii", "x/p1_not.nii.gz", "y/p1_not.nii", "y/p7_not.nii")
     assert refused(tmp_path, "i", "x").startswith("x/p1_not.nii and x/p1_not.nii.gz are both of case p1; rename one")
     assert refused(tmp_path, "i", "y") == (
-        "scribbles of 1 of 2 cases have no image of their name, first y/p7_not.nii; rename them or complete --images"
+        "scribbles of 1 of 2 cases have no image of their name, first y/p7_not.nii; rename it, or complete --images"
     )
     with pytest.raises(
         UserError, match=r"p1_not\.nii: is called like a coarse drawing and given as a dense mask; name"
