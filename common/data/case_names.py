@@ -12,6 +12,7 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "annotator_of",
     "case_of",
+    "frame_of_case",
     "label_role",
     "patient_of_case",
     "phase_of_case",
@@ -111,6 +112,11 @@ def patient_of_case(case: str, pattern: str | None = None) -> str:
     if not found or not found[0]:
         raise UserError(f"--patient_pattern {pattern!r} finds no patient in the name of case {case}; correct it")
     return found[0]
+
+
+def frame_of_case(case: str, number: int) -> str:
+    """The name of a frame as a case of its own, from 1 on; :func:`patient_of_case` leads back."""
+    return f"{case}_frame{number:02d}"
 
 
 def phase_of_case(case: str) -> str | None:

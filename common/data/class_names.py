@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..files import read_text
 from .datalist import datalist_info
 from .phantom import default_phantom_dir
 
-__all__ = ["check_number_of_names", "names_in_metadata", "names_of"]
+__all__ = ["channel_names", "check_number_of_names", "names_in_metadata", "names_of"]
 
 
 def names_of(datalist: str | os.PathLike[str], metadata: str | os.PathLike[str]) -> list[str]:
@@ -44,14 +45,26 @@ def names_in_metadata(metadata: str | os.PathLike[str]) -> list[str]:
         UserError: it cannot be read, or names no classes.
     """
     try:
-        channels = json.loads(read_text(metadata))["network_data_format"]["outputs"]["pred"]["channel_def"]
-        names = [channels[str(number)] for number in range(len(channels))]
-        if not names or not all(isinstance(name, str) and name for name in names):
-            raise ValueError("no names")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return channel_names(json.loads(read_text(metadata)))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{metadata}: does not name the classes (network_data_format, outputs, pred, channel_def); restore it"
         ) from error
+
+
+def channel_names(metadata: Any) -> list[str]:
+    """The names in the content of a bundle's metadata.
+
+    Raises:
+        ValueError: it names no classes.
+    """
+    try:
+        channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+        names = [channels[str(number)] for number in range(len(channels))]
+    except (KeyError, TypeError) as error:
+        raise ValueError("no names") from error
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("no names")
     return names
 
 

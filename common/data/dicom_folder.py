@@ -12,7 +12,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from ..errors import UserError
-from .dicom_frames import FRAME_TAGS, Slices, join_stacks, split_frames
+from .dicom_frames import FRAME_TAGS, Slices, frames_of_series, join_stacks
 from .dicom_header import read_header
 
 __all__ = ["DicomSeries", "split_series"]
@@ -92,21 +92,19 @@ def _describe(uid: str, slices: Slices) -> list[DicomSeries]:
     number, description = first.get("SeriesNumber"), str(first.get("SeriesDescription") or "").strip()
     said = f"{description} {' '.join(str(kind) for _, header in slices for kind in _as_list(header.get('ImageType')))}"
     title = f"{file.parent} (series {' '.join(filter(None, [str(number or ''), description])) or uid})"
-    series = DicomSeries(uid, None if number is None else int(number), description, tuple(path for path, _ in slices))
+    problem, frames = None, [slices]
     if any(int(header.get("NumberOfFrames") or 1) > 1 for _, header in slices):
-        reason = "is a multi-frame object, not one file a slice; convert it to NIfTI first"
-        return [series._replace(problem=f"{title}: {reason}")]
-    if _LOCALIZER.search(said):
-        reason = "is a localizer, not a volume; remove it, or convert it to NIfTI first if it is none"
-        return [series._replace(problem=f"{title}: {reason}")]
-    try:
-        frames = split_frames(slices)
-    except UserError as error:
-        return [series._replace(problem=f"{title}: {error}")]
-    if len(frames) == 1:
-        return [series]
+        problem = f"{title}: is a multi-frame object, not one file a slice; convert it to NIfTI first"
+    elif _LOCALIZER.search(said):
+        problem = f"{title}: is a localizer, not a volume; remove it, or convert it to NIfTI first if it is none"
+    else:
+        try:
+            frames = frames_of_series(slices)
+        except UserError as error:
+            problem = f"{title}: {error}"
+    series = DicomSeries(uid, None if number is None else int(number), description, (), problem)
     return [
-        series._replace(files=tuple(path for path, _ in frame), frame=place)
+        series._replace(files=tuple(path for path, _ in frame), frame=place if len(frames) > 1 else None)
         for place, frame in enumerate(frames, start=1)
     ]
 

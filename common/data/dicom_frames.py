@@ -13,7 +13,7 @@ import pydicom
 from ..errors import UserError
 from .dicom_header import read_header
 
-__all__ = ["FRAME_TAGS", "Slices", "join_stacks", "split_files", "split_frames"]
+__all__ = ["FRAME_TAGS", "Slices", "frames_of_files", "frames_of_series", "join_stacks"]
 
 Slices = list[tuple[Path, pydicom.Dataset]]
 """Files of one slice each, and their headers."""
@@ -24,7 +24,7 @@ FRAME_TAGS = (*_TIMES, *_GRID, "ImagePositionPatient", "SeriesInstanceUID", "Ser
 """The elements of a header that are asked for here."""
 
 
-def split_frames(slices: Slices) -> list[Slices]:
+def frames_of_series(slices: Slices) -> list[Slices]:
     """Divide the slices of a cine series by their times in the heart's cycle.
 
     The times are those of TemporalPositionIdentifier, or else of TriggerTime, whichever tells all files of each place
@@ -42,26 +42,24 @@ def split_frames(slices: Slices) -> list[Slices]:
         UserError: the places have different numbers of frames; a line that the caller puts a name before.
     """
     places = _by_place(slices)
-    counts = [len(place) for place in (places or {}).values()]
-    fewest, most = min(counts, default=1), max(counts, default=1)
-    if places is None or fewest == 1:  # no cine series; a slice that is there twice is told by whoever sorts them
+    counts = [len(place) for place in places]
+    if min(counts, default=1) == 1:  # no cine series; a slice that is there twice is told by whoever sorts them
         return [slices]
-    if any(len({header.get("SeriesInstanceUID") for _, header in place}) > 1 for place in places.values()):
+    if any(len({header.get("SeriesInstanceUID") for _, header in place}) > 1 for place in places):
         return [slices]
     for tag in _TIMES:
-        times = {file: _number(header, tag) for file, header in slices}
-        told = [{times[file] for file, _ in place} for place in places.values()]
-        if any(None in each or len(each) < len(place) for each, place in zip(told, places.values(), strict=True)):
+        times = [[_numbers(header, tag) for _, header in place] for place in places]
+        if any(() in each or len(set(each)) < len(each) for each in times):
             continue
-        if fewest < most:
-            raise UserError(f"has {most} frames of one slice and {fewest} of another; restore its files")
-        ordered = [sorted(place, key=lambda item: times[item[0]] or 0.0) for place in places.values()]
+        if min(counts) < max(counts):
+            raise UserError(f"has {max(counts)} frames of one slice and {min(counts)} of another; restore its files")
+        ordered = [[place[at] for at in _order(each)] for place, each in zip(places, times, strict=True)]
         return [list(frame) for frame in zip(*ordered, strict=True)]
     return [slices]
 
 
-def split_files(files: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Divide the files of a folder that is one case as :func:`split_frames` does.
+def frames_of_files(files: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Divide the files of a folder that is one case as :func:`frames_of_series` does.
 
     Args:
         files: DICOM files of one slice each. Where one cannot be read, whoever reads its pixels tells.
@@ -71,7 +69,7 @@ def split_files(files: Sequence[Path]) -> list[tuple[Path, ...]]:
     """
     try:
         slices: Slices = [(file, read_header(file, FRAME_TAGS)) for file in files]
-        return [tuple(file for file, _ in frame) for frame in split_frames(slices)]
+        return [tuple(file for file, _ in frame) for frame in frames_of_series(slices)]
     except UserError as error:
         raise UserError(f"{files[0].parent}: {error}") from error
     except Exception:  # what pydicom raises on damaged bytes depends on where in it they lead
@@ -91,28 +89,31 @@ def join_stacks(series: Mapping[str, Slices]) -> dict[str, Slices]:
     """
     alike: dict[Any, list[str]] = defaultdict(list)
     for uid, slices in series.items():
-        places = _by_place(slices)
-        if places is not None and len(places) == 1 and len(slices) > 1:
+        if len(_by_place(slices)) == 1 and len(slices) > 1:
             alike[_kind(slices)].append(uid)
     joined = dict(series)
     for uids in alike.values():
         stack = [item for uid in uids for item in series[uid]]
-        if len(uids) > 1 and len(_by_place(stack) or ()) == len(uids):
+        if len(uids) > 1 and len(_by_place(stack)) == len(uids):
             for uid in uids[1:]:
                 del joined[uid]
             joined[uids[0]] = stack
     return joined
 
 
-def _by_place(slices: Slices) -> dict[tuple[float, ...], Slices] | None:
-    """The slices of each place; None if one does not say where it lies."""
+def _by_place(slices: Slices) -> list[Slices]:
+    """The slices of each place; no places if one does not say where it lies."""
     places: dict[tuple[float, ...], Slices] = defaultdict(list)
     for file, header in slices:
         position = _numbers(header, "ImagePositionPatient")
         if not position:
-            return None
+            return []
         places[position].append((file, header))
-    return places
+    return list(places.values())
+
+
+def _order(times: Sequence[tuple[float, ...]]) -> list[int]:
+    return sorted(range(len(times)), key=lambda at: times[at])
 
 
 def _kind(slices: Slices) -> Any:
@@ -130,8 +131,3 @@ def _numbers(header: pydicom.Dataset, tag: str) -> tuple[float, ...]:
         return tuple(numbers) if np.isfinite(numbers).all() else ()
     except Exception:  # what pydicom raises on damaged values depends on them; whoever needs them tells
         return ()
-
-
-def _number(header: pydicom.Dataset, tag: str) -> float | None:
-    numbers = _numbers(header, tag)
-    return numbers[0] if len(numbers) == 1 else None

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import UserError
-from .case_names import annotator_of, case_of
-from .dicom_frames import split_files
+from .case_names import annotator_of, case_of, frame_of_case
+from .dicom_frames import frames_of_files
 from .found_files import Found
 
 __all__ = ["how_to_rename", "name_images", "name_labels"]
@@ -56,11 +56,12 @@ def name_images(entries: Sequence[Found], *, option: str = "--images") -> dict[s
 
 
 def _frames(name: str, entry: Found) -> Iterator[tuple[str, Found]]:
-    frames = split_files(entry.slices) if entry.slices else []
+    frames = frames_of_files(entry.slices) if entry.slices else []
     if len(frames) < 2:
         yield name, entry
-    else:
-        yield from ((f"{name}_frame{n:02d}", entry._replace(slices=frame)) for n, frame in enumerate(frames, start=1))
+        return
+    for number, frame in enumerate(frames, start=1):
+        yield frame_of_case(name, number), entry._replace(slices=frame)
 
 
 def name_labels(entries: Sequence[Found], images: Mapping[str, Found], option: str) -> dict[str, list[Found]]:
@@ -92,7 +93,7 @@ def name_labels(entries: Sequence[Found], images: Mapping[str, Found], option: s
 
 def how_to_rename(case: str, images: Mapping[str, Found]) -> str:
     """What to call a label file whose case has no image."""
-    frame = f"{case}_frame01"
+    frame = frame_of_case(case, 1)
     return f"name its frame of the cine series, as {frame}" if frame in images else "rename it"
 
 

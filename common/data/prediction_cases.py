@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import UserError
 from ..transforms.save_segmentation import segmentation_path
-from .case_names import IMAGE_EXTENSIONS, is_left_out, stem_of
+from .case_names import IMAGE_EXTENSIONS, frame_of_case, is_left_out, stem_of
 from .dicom_folder import DicomSeries, split_series
 from .found_files import Found, find_images
 
@@ -112,7 +112,7 @@ def _series_cases(entry: Found) -> list[PredictionCase]:
     for each in series:
         name = "/".join(filter(None, [own, names[each.uid]])) if len(names) > 1 else own or entry.path.name
         if each.frame is not None:
-            name = f"{name}_frame{each.frame:02d}"
+            name = frame_of_case(name, each.frame)
         cases.append(PredictionCase(name, ".nii.gz", entry.path, each.files, each.problem))
     return cases
 

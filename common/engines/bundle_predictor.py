@@ -18,7 +18,7 @@ from monai.transforms import SaveImaged
 from ..bundle import apply_preset, check_overrides
 from ..data.checks import check_items
 from ..data.cine_series import frame_count, join_frames, split_frames
-from ..data.class_names import names_in_metadata
+from ..data.class_names import channel_names
 from ..data.prediction_record import digest, file_digest
 from ..errors import UserError
 from ..files import read_text
@@ -60,8 +60,7 @@ class BundlePredictor:
 
     def __init__(self, config_files: Sequence[str | Path], *, overrides: Mapping[str, Any] | None = None) -> None:
         files = [Path(file).expanduser() for file in config_files]
-        metadata_file = files[0].parent / "metadata.json"
-        metadata = _metadata(metadata_file)
+        metadata = _metadata(files[0].parent / "metadata.json")
         self.name = str(metadata.get("name") or files[0].resolve().parent.parent.name)
         self.version = str(metadata.get("version") or "unknown")
         self.manufacturer = str(metadata.get("authors") or "unknown")
@@ -81,8 +80,8 @@ class BundlePredictor:
             self._writer = _writer(self._parser.get_parsed_content("postprocessing").transforms)
         self._class_names = _trained_names(self.weights)
         if not self._class_names:
-            with contextlib.suppress(UserError):  # a bundle of somebody else's need not name them
-                self._class_names = names_in_metadata(metadata_file)
+            with contextlib.suppress(ValueError):  # a bundle of somebody else's need not name them
+                self._class_names = channel_names(metadata)
         self.weights_digest = file_digest(self.weights)
         self.settings_digest = digest(self.name, self.version, settings, self.weights_digest)
 

@@ -91,7 +91,8 @@ def site_settings(
         "dataset_dir": os.path.dirname(datalist),
         "output_dir": os.path.join(folder, "federated", name),
         "seed": int(overrides.get("seed", config["seed"])) + number,
-        **{key: value for key, value in overrides.items() if key != "seed"},
+        # names that a site was given for its own would agree with any
+        **{key: value for key, value in overrides.items() if key not in ("seed", "class_names")},
         **own,
     }
     scored = train | {"output_dir": os.path.join(str(train["output_dir"]), "evaluation")}

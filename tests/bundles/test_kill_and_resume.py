@@ -99,7 +99,6 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.timeout(1800)  # fifteen starts, on a machine that may be busy with other work
 @pytest.mark.parametrize(
     "bundle", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUNDLES]
 )

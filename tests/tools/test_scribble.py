@@ -277,12 +277,6 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def processor_seconds() -> float:
-    """What this process and those that it waited for have computed: what else runs on the machine does not count."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 def test_real_hearts(data_root: Path, tmp_path: Path) -> None:
     """The figures of MAAG's section IV-A: RV 0.1, MYO 0.2, LV 0.1 % of the image, and how long 100 volumes take.
 
@@ -297,9 +291,9 @@ def test_real_hearts(data_root: Path, tmp_path: Path) -> None:
     for path in files:
         (tmp_path / "masks").mkdir(exist_ok=True)
         (tmp_path / "masks" / path.name).symlink_to(path)
-    start = processor_seconds()
-    scribble.main(masks=str(tmp_path / "masks"), output=str(tmp_path / "out"), jobs=2)
-    assert (processor_seconds() - start) / 2 / len(files) < 0.6  # 100 volumes in 60 s on two cores
+    start = time.monotonic()
+    scribble.main(masks=str(tmp_path / "masks"), output=str(tmp_path / "out"))
+    assert (time.monotonic() - start) / len(files) < 0.6  # 100 volumes in 60 s
     told = json.loads((tmp_path / "out" / "coverage.json").read_text())["all"]["scribble"]
     for expert, drawn, published in zip(experts, told.values(), (0.65, 0.1, 0.2, 0.1), strict=True):
         for row in (expert, drawn):

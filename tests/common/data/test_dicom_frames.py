@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from common.data.dicom_folder import split_series
-from common.data.dicom_frames import split_files
+from common.data.dicom_frames import frames_of_files
 from common.errors import UserError
 
 Writer = Callable[..., None]
@@ -44,7 +44,7 @@ def test_frames_follow_the_times_of_their_own_slice(tmp_path: Path, dicom_writer
     assert [(each.frame, each.problem) for each in series] == [(1, None), (2, None), (3, None)]
     expected = [[(0, 0), (1, 0), (2, 5)], [(0, 40), (1, 35), (2, 50)], [(0, 80), (1, 70), (2, 95)]]
     assert [set(each.files) for each in series] == [{files[key] for key in keys} for keys in expected]
-    assert [set(frame) for frame in split_files(list(files.values()))] == [set(each.files) for each in series]
+    assert [set(frame) for frame in frames_of_files(list(files.values()))] == [set(each.files) for each in series]
 
 
 def test_a_number_of_the_frame_goes_before_the_time(tmp_path: Path, dicom_writer: Writer) -> None:
@@ -53,7 +53,7 @@ def test_a_number_of_the_frame_goes_before_the_time(tmp_path: Path, dicom_writer
         header = pydicom.dcmread(path)
         header.TemporalPositionIdentifier = 2 if time == 0 else 1
         header.save_as(path)
-    first, second = split_files(list(files.values()))
+    first, second = frames_of_files(list(files.values()))
     assert (set(first), set(second)) == ({files[0, 40], files[1, 40]}, {files[0, 0], files[1, 0]})
 
 
@@ -67,20 +67,20 @@ def test_without_times_slices_stay_together(tags: dict[str, Any], tmp_path: Path
     files = [write(tmp_path / f"{n}.dcm", dicom_writer, n % 2, **tags) for n in range(4)]
     [series] = split_series(files)
     assert (series.frame, set(series.files)) == (None, set(files))
-    assert split_files(files) == [tuple(files)]
+    assert frames_of_files(files) == [tuple(files)]
 
 
 def test_volumes_and_a_slice_that_is_there_twice_are_no_cine_series(tmp_path: Path, dicom_writer: Writer) -> None:
     files = list(cine(tmp_path, dicom_writer, {0: [0], 1: [12], 2: [7, 19]}).values())
-    assert split_files(files) == [tuple(files)]
-    assert split_files(files[:2]) == [tuple(files[:2])]
+    assert frames_of_files(files) == [tuple(files)]
+    assert frames_of_files(files[:2]) == [tuple(files[:2])]
 
 
 def test_two_series_of_one_place_are_no_frames(tmp_path: Path, dicom_writer: Writer) -> None:
     for number in (1, 2):
         cine(tmp_path / str(number), dicom_writer, {0: [number], 1: [number]}, SeriesInstanceUID=f"1.{number}")
     files = sorted(tmp_path.rglob("*.dcm"))
-    assert split_files(files) == [tuple(files)]
+    assert frames_of_files(files) == [tuple(files)]
     assert [len(each.files) for each in split_series(files)] == [2, 2]
 
 
@@ -90,7 +90,7 @@ def test_a_frame_that_lacks_a_slice(tmp_path: Path, dicom_writer: Writer) -> Non
     [series] = split_series(files)
     assert series.problem == f"{tmp_path} (series 4): {told}"
     with pytest.raises(UserError, match=f"^{tmp_path}: {told}$"):
-        split_files(files)
+        frames_of_files(files)
 
 
 def test_damaged_values_and_files_are_left_to_whoever_needs_them(tmp_path: Path, dicom_writer: Writer) -> None:
@@ -98,9 +98,9 @@ def test_damaged_values_and_files_are_left_to_whoever_needs_them(tmp_path: Path,
     header = pydicom.dcmread(files[0])
     header["TriggerTime"] = pydicom.DataElement("TriggerTime", "LO", "soon")
     header.save_as(files[0])
-    assert split_files(files) == [tuple(files)]
+    assert frames_of_files(files) == [tuple(files)]
     files[0].write_bytes(b"no DICOM")
-    assert split_files(files) == [tuple(files)]
+    assert frames_of_files(files) == [tuple(files)]
 
 
 def test_series_of_one_slice_each_make_a_stack(tmp_path: Path, dicom_writer: Writer) -> None:

@@ -97,7 +97,7 @@ def told(repo_root: Path, site: dict, *, evaluate: bool = True) -> dict:
         "b",
         {"datalist": "/data/b/datalist.json"} | site,
         bundle=repo_root / "bundles" / "dmpls",
-        overrides={"filters": 4, "batch_size": 8},
+        overrides={"filters": 4, "batch_size": 8, "class_names": "background,liver"},
         shared={"filters"},
         class_names=["background", "liver"],
         local_epochs=3,
@@ -118,6 +118,7 @@ def test_what_a_site_is_told(repo_root: Path) -> None:
         "filters": "/opt/filters.json",
     }
     assert told(repo_root, {"seed": 5}, evaluate=False)["train"]["seed"] == 5
+    assert told(repo_root, {"class_names": "bg,Leber"}, evaluate=False)["train"]["class_names"] == "bg,Leber"
     assert told(repo_root, {}, evaluate=False)["evaluate"] is None
 
 
