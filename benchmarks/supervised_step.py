@@ -47,6 +47,7 @@ def configuration(args: argparse.Namespace, folder: str) -> ConfigParser:
             "amp": args.amp,
             "compile": args.compile,
             "max_epochs": 1,
+            "schedule_epochs": args.iterations + 1,  # of at least one batch each: the rate must not end before
             "filters": args.filters,
         }
     )

@@ -13,7 +13,7 @@ from common.data.datalist import datalist_info
 from common.data.datalist_survey import KINDS, Finding, case_of_item, list_sections, overall_warnings, survey
 from common.errors import UserError
 from common.files import atomic_file, remove_leftovers
-from common.transforms.orient_slices import through_plane_axis
+from common.transforms.volume_axes import through_plane_axis
 
 COLUMNS = {"section": 14, "case": 4, "shape": 12, "spacing (mm)": 16, "axes": 4, "intensities": 14}
 """The columns before the classes, and their widths."""

@@ -10,14 +10,12 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
+from ..transforms.volume_axes import AFFINE_TOLERANCE
 from .compressed_files import check_compressed
 from .label_values import label_problems
 from .named_labels import read_named_label
 from .stroke_warnings import stroke_warnings
 from .volume_reader import Volume, read_volume
-
-AFFINE_TOLERANCE = 1e-3
-"""Largest difference between the elements of an image's and its label's affine, in mm."""
 
 _FILES_OF_KIND = {
     "scribble": ("image", "label"),

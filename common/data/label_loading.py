@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
-from monai.utils import ImageMetaKey
+from monai.utils import ImageMetaKey, MetaKeys
 
 from ..errors import UserError
 from ..transforms.coarse_labels_dictionary import UNKNOWN
@@ -94,4 +94,6 @@ def _file(image: Any) -> str | None:
 
 def _tensor(drawn: np.ndarray, named: NamedLabel, file: str) -> MetaTensor:
     voxels = torch.as_tensor(drawn[None] if drawn.dtype == bool else drawn[None].astype(np.float32))
-    return MetaTensor(voxels, affine=torch.as_tensor(named.grid.affine), meta={ImageMetaKey.FILENAME_OR_OBJ: file})
+    affine = torch.as_tensor(named.grid.affine)
+    meta = {ImageMetaKey.FILENAME_OR_OBJ: file, MetaKeys.ORIGINAL_AFFINE: named.grid.affine}
+    return MetaTensor(voxels, affine=affine, meta=meta)

@@ -12,8 +12,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
-from ..transforms.orient_slices import through_plane_axis
 from ..transforms.scribble_forms import FORMS, draw_annotation
+from ..transforms.volume_axes import through_plane_axis
 from .annotation_coverage import joint_counts
 from .label_files import LabelFile, annotation_file
 from .label_volume import LabelVolume, read_label_volume, write_label

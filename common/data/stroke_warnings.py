@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..transforms.orient_slices import through_plane_axis
+from ..transforms.volume_axes import through_plane_axis
 from .volume_reader import Volume
 
 __all__ = ["stroke_warnings"]

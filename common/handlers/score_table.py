@@ -16,10 +16,11 @@ from monai.data.utils import affine_to_spacing
 
 from ..errors import UserError
 from ..files import atomic_file
-from ..metrics.case_scores import AFFINE_TOLERANCE, score_case
+from ..metrics.case_scores import score_case
 from ..metrics.score_document import csv_text, json_text, score_document, summary_table
 from ..metrics.segmentation_scores import summarise
 from ..shared_batch import of_all_processes, process_rank
+from ..transforms.volume_axes import AFFINE_TOLERANCE
 
 __all__ = ["ScoreTable"]
 

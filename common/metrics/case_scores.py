@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ..transforms.volume_axes import through_plane_axis
 from .index_maps import index_maps
 from .segmentation_scores import pooled_slice_dice, score_volume
 
-__all__ = ["AFFINE_TOLERANCE", "count_slices", "score_case"]
-
-AFFINE_TOLERANCE = 1e-3
-"""Largest difference in mm between the elements of a prediction's and its reference's affine."""
+__all__ = ["count_slices", "score_case"]
 
 
 def score_case(
@@ -40,29 +38,37 @@ def score_case(
 
     Returns:
         The rows of :func:`~.segmentation_scores.score_volume`, each with ``class_name`` in front and, at its end, the
-        volume's ``pooled_slice_dice``, from which slices without annotated voxels are left out.
+        volume's ``pooled_slice_dice`` over its slices (see :func:`~common.transforms.volume_axes.through_plane_axis`),
+        from which those without annotated voxels are left out.
 
     Raises:
         UserError: the shapes differ, a value is no class number, or the spacing is wrong.
     """
     num_classes = len(class_names)
     predicted, truth = index_maps(prediction, reference, num_classes, ignore_index)
-    pooled = pooled_slice_dice(predicted, truth, num_classes, ignore_index=ignore_index)
+    seen, true = predicted, truth
     if ignore_index is not None:
         hidden = truth == ignore_index
-        predicted, truth = np.where(hidden, 0, predicted), np.where(hidden, 0, truth)
-    rows = score_volume(predicted, truth, num_classes=num_classes, spacing=spacing, surface=surface)
+        seen, true = np.where(hidden, 0, predicted), np.where(hidden, 0, truth)
+    rows = score_volume(seen, true, num_classes=num_classes, spacing=spacing, surface=surface)
+    in_slices = _slices_last(predicted, spacing), _slices_last(truth, spacing)
+    pooled = pooled_slice_dice(*in_slices, num_classes, ignore_index=ignore_index)
     return [{"class_name": class_names[row["class_index"]], **row, "pooled_slice_dice": pooled} for row in rows]
 
 
-def count_slices(reference: ArrayLike, ignore_index: int | None = None) -> int:
+def count_slices(reference: ArrayLike, spacing: Sequence[float], ignore_index: int | None = None) -> int:
     """Count the slices of a volume that its ``pooled_slice_dice`` averages over.
 
     Args:
-        reference: index map ``[H, W, D]`` (slices along the last axis) or one slice ``[H, W]``.
+        reference: index map ``[H, W, D]`` or one slice ``[H, W]``.
+        spacing: voxel size in mm along each axis.
         ignore_index: value of voxels that are not annotated; slices that hold nothing else do not count.
     """
-    truth = np.asarray(reference)
+    truth = _slices_last(np.asarray(reference), spacing)
     if ignore_index is None:
         return truth.shape[2] if truth.ndim > 2 else 1
     return int(np.count_nonzero((truth != ignore_index).any((0, 1))))
+
+
+def _slices_last(volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    return np.moveaxis(volume, through_plane_axis(spacing, volume.shape), -1) if volume.ndim == 3 else volume

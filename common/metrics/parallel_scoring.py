@@ -17,8 +17,9 @@ import numpy as np
 from ..data.compressed_files import check_compressed
 from ..data.volume_reader import Volume, read_volume
 from ..errors import UserError
+from ..transforms.volume_axes import AFFINE_TOLERANCE
 from .case_files import Reference
-from .case_scores import AFFINE_TOLERANCE, count_slices, score_case
+from .case_scores import count_slices, score_case
 
 __all__ = ["ScoredCase", "score_cases"]
 
@@ -107,7 +108,7 @@ def _score(
             files = reference.path if path is None else f"{path} and {reference.path}"
             raise UserError(f"{files}: {error}") from error
         rows[name] = [{**labels, **row} for row in of_case]
-    return ScoredCase(rows, count_slices(truth.data, ignore_index))
+    return ScoredCase(rows, count_slices(truth.data, truth.spacing, ignore_index))
 
 
 def _read(path: str, reference: Volume | None = None, reference_path: str = "") -> Volume:

@@ -14,8 +14,8 @@ from monai.utils import ImageMetaKey, MetaKeys
 
 from ..data.volume_reader import Volume, read_volume
 from ..errors import UserError
-from ..metrics.case_scores import AFFINE_TOLERANCE
 from ..transforms.orient_slices import OrientSlicesd
+from ..transforms.volume_axes import AFFINE_TOLERANCE
 
 __all__ = ["CaseLayers", "load_layers"]
 

@@ -15,58 +15,41 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import ImageMetaKey, MetaKeys, TraceKeys
 
 from ..errors import UserError
+from .volume_axes import AFFINE_TOLERANCE, through_plane_axis
 
-__all__ = ["OrientSlicesd", "through_plane_axis"]
+__all__ = ["OrientSlicesd"]
 
 _IN_PLANE_ORDERS = ("radiological", "stored")
-_ANISOTROPY = 1.5
-
-
-def through_plane_axis(spacing: Sequence[float], shape: Sequence[int]) -> int:
-    """Find the axis across the slices of a volume.
-
-    A lone axis of one voxel is the through-plane axis. Otherwise it is the axis with the largest spacing, if that is at
-    least 1.5 times the smallest one, else the last axis as stored. Of equally wide axes the last one counts.
-
-    Args:
-        spacing: voxel size in mm, three values.
-        shape: number of voxels along each of the three axes.
-
-    Returns:
-        The index of the axis, 0 to 2.
-    """
-    single = [axis for axis in range(3) if shape[axis] == 1]
-    if len(single) == 1:
-        return single[0]
-    widest = max(spacing)
-    if widest < _ANISOTROPY * min(spacing):
-        return 2
-    return max(axis for axis in range(3) if spacing[axis] > 0.999 * widest)
 
 
 class OrientSlicesd(MapTransform, InvertibleTransform):
     """Put the through-plane axis last and give the two in-plane axes one direction in all cases.
 
-    The through-plane axis (see :func:`through_plane_axis`) is moved, never flipped. With ``in_plane="radiological"``
-    the in-plane axes are ordered left/right before posterior/anterior before inferior/superior and flipped to run
-    towards left, posterior and inferior, by the closest anatomical direction of each axis. With ``"stored"`` they keep
-    the order and direction that they have in the file. Voxels are only permuted and flipped; the inverse restores
-    voxels and affine bit by bit.
+    The through-plane axis (see :func:`~.volume_axes.through_plane_axis`) is moved, never flipped. With
+    ``in_plane="radiological"`` the in-plane axes are ordered left/right before posterior/anterior before
+    inferior/superior and flipped to run towards left, posterior and inferior, by the closest anatomical direction of
+    each axis. With ``"stored"`` they keep the order and direction that they have in the file. Voxels are only permuted
+    and flipped; the inverse restores voxels and affine bit by bit.
 
     A 2D image ``[C, H, W]`` becomes ``[C, H, W, 1]``, and the inverse takes the axis away again. The readers of picture
     formats (PNG, JPEG) store no ``original_affine``: such an image has pixels but no physical size and no anatomical
     directions, so its axes are left alone, and it takes the spacing ``pixdim`` so that a later ``Spacingd`` to the same
     ``pixdim`` keeps its pixels.
 
+    Labels are turned as their image was (``like``), and take its affine: files of one grid differ in the last bits of
+    their headers, and right at a threshold these would decide.
+
     Args:
         keys: items to turn, each a ``MetaTensor`` ``[C, H, W, D]`` or ``[C, H, W]`` with an affine in mm and RAS+. Each
-            key is turned by its own affine, so an image and a label on one grid stay on one grid.
+            key is turned by its own affine, unless ``like`` is given.
         in_plane: ``"radiological"`` or ``"stored"``.
         pixdim: in-plane spacing in mm of images that have none; the first two values are read. None: 1 mm.
+        like: key of an image on the grid of the keys, turned before; an item without it is turned by its own affine.
         allow_missing_keys: skip absent keys.
 
     Raises:
-        UserError: for an unknown ``in_plane``, an image neither 2D nor 3D, or an affine without three directions.
+        UserError: for an unknown ``in_plane``, an image neither 2D nor 3D, an affine without three directions, or a key
+            on another grid than ``like``.
 
     Example:
         >>> image = MetaTensor(torch.zeros(1, 8, 20, 30), affine=torch.diag(torch.tensor([9.0, 1.0, 1.0, 1.0])))
@@ -80,6 +63,7 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
         *,
         in_plane: str = "radiological",
         pixdim: Sequence[float] | None = None,
+        like: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -89,12 +73,13 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
             raise UserError(f"pixdim is {list(pixdim)}: give two positive in-plane spacings in mm")
         self.in_plane = in_plane
         self.pixdim = None if pixdim is None else (float(pixdim[0]), float(pixdim[1]))
+        self.like = like
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with every key turned; see the class."""
         turned = dict(data)
         for key in self.key_iterator(turned):
-            turned[key] = self._turn(turned[key])
+            turned[key] = self._turn(turned[key], None if self.like is None else turned.get(self.like))
         return turned
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -104,37 +89,42 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
             restored[key] = self._turn_back(restored[key])
         return restored
 
-    def _turn(self, image: MetaTensor) -> MetaTensor:
+    def _turn(self, image: MetaTensor, like: MetaTensor | None) -> MetaTensor:
         if not isinstance(image, MetaTensor):
             raise TypeError(f"OrientSlicesd needs a MetaTensor, as LoadImaged gives it, not {type(image).__name__}")
-        name = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "an image in memory")
+        original_size, original_affine = list(image.shape[1:]), image.affine.clone()
+        extra = self._plan(image) if like is None else _plan_of(like, image)
+        order, flips = extra["order"], extra["flips"]
+        moves = np.array([[order.index(axis), -1 if axis in flips else 1] for axis in range(3)])
+        voxels = image.as_tensor() if image.ndim == 4 else image.as_tensor()[..., None]
+        affine = extra["affine"] @ nib.orientations.inv_ornt_aff(moves, voxels.shape[1:])
+        voxels = voxels.flip([axis + 1 for axis in flips]).permute(0, *(axis + 1 for axis in order)).contiguous()
+        turned = MetaTensor(voxels, meta=image.meta, applied_operations=image.applied_operations)
+        turned = self.push_transform(
+            turned, orig_size=original_size, extra_info={**extra, "original_affine": original_affine}
+        )
+        turned.affine = torch.as_tensor(affine)
+        return turned
+
+    def _plan(self, image: MetaTensor) -> dict[str, Any]:
+        """The order of the axes, those that are flipped, and the affine of the volume, by the image's own affine."""
+        name = _name(image)
         if image.ndim not in (3, 4):
             raise UserError(f"{name} has {image.ndim - 1} spatial axes: only 2D and 3D images can be segmented")
-        original_size, original_affine = list(image.shape[1:]), image.affine.clone()
         has_directions = image.ndim == 4 or MetaKeys.ORIGINAL_AFFINE in image.meta
-        voxels = image.as_tensor() if image.ndim == 4 else image.as_tensor()[..., None]
-        affine = to_affine_nd(3, original_affine.numpy())
+        affine = to_affine_nd(3, image.affine.numpy())
         if not has_directions and self.pixdim is not None:
             affine = np.diag([*self.pixdim, 1.0, 1.0])
-
         if not np.isfinite(affine).all() or np.isnan(orientation := nib.io_orientation(affine)).any():
             raise UserError(f"{name} has an affine without three directions: correct its header")
-        through_plane = through_plane_axis(affine_to_spacing(affine).tolist(), voxels.shape[1:])
+        through_plane = through_plane_axis(affine_to_spacing(affine).tolist(), _volume_shape(image.shape[1:]))
         order = [axis for axis in range(3) if axis != through_plane]
         flips: list[int] = []
         if has_directions and self.in_plane == "radiological":
             order.sort(key=lambda axis: orientation[axis, 0])
             flips = [axis for axis in order if orientation[axis, 1] > 0]
         order.append(through_plane)
-
-        moves = np.array([[order.index(axis), -1 if axis in flips else 1] for axis in range(3)])
-        affine = affine @ nib.orientations.inv_ornt_aff(moves, voxels.shape[1:])
-        voxels = voxels.flip([axis + 1 for axis in flips]).permute(0, *(axis + 1 for axis in order)).contiguous()
-        turned = MetaTensor(voxels, meta=image.meta, applied_operations=image.applied_operations)
-        extra = {"original_affine": original_affine, "order": order, "flips": flips}
-        turned = self.push_transform(turned, orig_size=original_size, extra_info=extra)
-        turned.affine = torch.as_tensor(affine)
-        return turned
+        return {"order": order, "flips": flips, "affine": affine, "has_directions": has_directions}
 
     def _turn_back(self, image: MetaTensor) -> MetaTensor:
         trace = self.pop_transform(image)
@@ -147,3 +137,31 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
         restored = MetaTensor(voxels.contiguous(), meta=image.meta, applied_operations=image.applied_operations)
         restored.affine = extra["original_affine"].clone()
         return restored
+
+
+def _plan_of(like: MetaTensor, image: MetaTensor) -> dict[str, Any]:
+    """How ``like`` was turned, if it lies on the grid of ``image``."""
+    trace = next(
+        (each for each in like.applied_operations if each[TraceKeys.CLASS_NAME] == OrientSlicesd.__name__), None
+    )
+    if trace is None:
+        raise ValueError("the image that labels are to be turned like has not been turned by OrientSlicesd")
+    extra = trace[TraceKeys.EXTRA_INFO]
+    fix = f"save it on the grid of {_name(like)}"
+    shape, of_image = _volume_shape(image.shape[1:]), _volume_shape(trace[TraceKeys.ORIG_SIZE])
+    if shape != of_image:
+        raise UserError(f"{_name(image)}: shape {shape} differs from the image's {of_image}; {fix}")
+    gap = np.abs(to_affine_nd(3, image.affine.numpy()) - extra["affine"]).max()
+    if extra["has_directions"] and not gap <= AFFINE_TOLERANCE:
+        raise UserError(
+            f"{_name(image)}: affine differs from the image's by {gap:.3f} mm (tolerance {AFFINE_TOLERANCE} mm); {fix}"
+        )
+    return {key: extra[key] for key in ("order", "flips", "affine", "has_directions")}
+
+
+def _volume_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape) if len(shape) == 3 else (*shape, 1)
+
+
+def _name(image: MetaTensor) -> str:
+    return str(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "an image in memory"))

@@ -13,11 +13,13 @@ import pytest
 import SimpleITK
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged
 
 from common.data.checks import check_items, inspect_item
 from common.data.label_loading import LoadLabelsd
 from common.data.named_labels import naming, read_named_label
 from common.errors import UserError
+from common.transforms.orient_slices import OrientSlicesd
 
 NAMES = ["background", "RV", "LV"]
 AFFINE = np.diag([1.5, 1.25, 8.0, 1.0])
@@ -296,6 +298,35 @@ def test_a_file_cropped_to_what_is_drawn_and_with_overlaps(tmp_path: Path) -> No
     loaded = LoadLabelsd("label", NAMES, num_classes=3)(item)["label"]
     np.testing.assert_array_equal(loaded, wanted[None])
     np.testing.assert_allclose(loaded.affine, AFFINE)
+
+
+@pytest.mark.parametrize("affine", [np.diag([1.2, 1.2, 1, 1]), np.diag([-1.2, -1.2, 1, 1])])
+@pytest.mark.parametrize("with_image", [True, False])
+def test_names_on_a_flat_image_turn_with_it(tmp_path: Path, affine: np.ndarray, with_image: bool) -> None:
+    voxels = np.zeros((20, 24), np.uint8)
+    voxels[2:5, 3:6], voxels[12:15, 17:20] = 1, 2
+    voxels[8, 8] = 3
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32) * 100, affine), tmp_path / "p1.nii.gz")
+    save_segments(tmp_path / "p1.seg.nrrd", [voxels[..., None]], [("RV", 1, 0), ("LV", 2, 0), ("bg_scribble", 3, 0)])
+    header = SimpleITK.ReadImage(str(tmp_path / "p1.seg.nrrd"))
+    placed = SimpleITK.ReadImage(str(tmp_path / "p1.nii.gz"))
+    header.SetSpacing((*placed.GetSpacing(), 1.0))
+    header.SetOrigin((*placed.GetOrigin(), 0.0))
+    flip = np.sign(-affine[0, 0])
+    header.SetDirection((flip, 0, 0, 0, flip, 0, 0, 0, 1))
+    SimpleITK.WriteImage(header, str(tmp_path / "p1.seg.nrrd"))
+    item = {"image": str(tmp_path / "p1.nii.gz"), "label": str(tmp_path / "p1.seg.nrrd")}
+    load = [
+        LoadImaged("image", ensure_channel_first=True),
+        OrientSlicesd("image", pixdim=[2.4, 2.4]),
+        LoadLabelsd("label", NAMES, num_classes=3),
+    ]
+    loaded = Compose(load)(item)
+    image = loaded["image"] if with_image else loaded.pop("image")
+    label = OrientSlicesd("label", like="image", pixdim=[2.4, 2.4])(loaded)["label"]
+    for value, shade in ((1, 100), (2, 200), (0, 300)):
+        assert image.as_tensor()[label.as_tensor() == value].unique().tolist() == [shade]
+    assert torch.allclose(label.affine, image.affine)
 
 
 def test_named_files_of_several_annotators(tmp_path: Path) -> None:

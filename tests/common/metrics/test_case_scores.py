@@ -102,7 +102,7 @@ def test_voxels_that_are_not_annotated(ignored):
     assert left["outcome"] == "absent"
     assert right["pooled_slice_dice"] == pytest.approx(6 / 7)  # of the one slice that is annotated
     assert np.array_equal(reference, before)
-    assert count_slices(reference, ignored) == 1
+    assert count_slices(reference, SPACING, ignored) == 1
 
 
 @pytest.mark.parametrize(
@@ -125,3 +125,15 @@ def test_mistakes(change, told):
 def test_faulty_spacing(spacing):
     with pytest.raises(UserError, match="3 positive numbers in mm"):
         score_case(*bars(), class_names=NAMES, spacing=spacing)
+
+
+def test_slices_are_those_across_the_wide_axis_wherever_it_is_stored():
+    generator = np.random.default_rng(0)
+    prediction, reference = (generator.integers(0, 3, (6, 5, 4)) for _ in range(2))
+    rows = score_case(prediction, reference, class_names=NAMES, spacing=(1.2, 1.2, 8.0))
+    for axes in [(2, 0, 1), (0, 2, 1)]:
+        spacing = np.array([1.2, 1.2, 8.0])[list(axes)].tolist()
+        moved = (volume.transpose(axes) for volume in (prediction, reference))
+        again = score_case(*moved, class_names=NAMES, spacing=spacing)
+        assert [row["pooled_slice_dice"] for row in again] == pytest.approx([row["pooled_slice_dice"] for row in rows])
+        assert count_slices(reference.transpose(axes), spacing) == 4

@@ -82,12 +82,12 @@ def test_a_patient_without_scored_slices():
 
 
 def test_slices():
-    volume = np.zeros((3, 4, 5))
-    assert (count_slices(volume), count_slices(volume[..., 0])) == (5, 1)
+    volume, spacing = np.zeros((3, 4, 5)), (1.0, 1.0, 5.0)
+    assert (count_slices(volume, spacing), count_slices(volume[..., 0], spacing[:2])) == (5, 1)
     volume[..., 1:3] = 7
     volume[0, 0, 2] = 0
-    assert count_slices(volume, 7) == 4
-    assert count_slices(volume[..., 1], 7) == 0
+    assert count_slices(volume, spacing, 7) == 4
+    assert count_slices(volume[..., 1], spacing[:2], 7) == 0
 
 
 def test_ignored_voxels_count_as_background_and_empty_slices_not_at_all():

@@ -12,7 +12,8 @@ from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, Invertd
 
 from common.errors import UserError
-from common.transforms.orient_slices import OrientSlicesd, through_plane_axis
+from common.transforms.orient_slices import OrientSlicesd
+from common.transforms.volume_axes import through_plane_axis
 
 
 def volume(codes: str, spacing: dict[str, float], size: tuple[int, int, int] = (5, 6, 7)) -> MetaTensor:
@@ -107,6 +108,68 @@ def test_image_and_label_turn_together_and_a_missing_label_is_skipped() -> None:
     assert set(only) == {"image"}
     with pytest.raises(KeyError):
         OrientSlicesd(["image", "label"])({"image": image})
+
+
+def both(image: MetaTensor, label: MetaTensor, **options: object) -> dict[str, MetaTensor]:
+    """An image turned, then its label like it, as the bundles do."""
+    turned = OrientSlicesd("image", **options)({"image": image, "label": label})
+    return OrientSlicesd("label", like="image", **options)(turned)
+
+
+@pytest.mark.parametrize("wide", [0.9, 1.05, 1.2, 2.4])
+@pytest.mark.parametrize("slices", ["first", "last"])
+def test_headers_of_32_bits_do_not_part_label_and_image_at_the_threshold(wide: float, slices: str) -> None:
+    narrow = wide / 1.5
+    spacing = (wide, narrow, narrow) if slices == "first" else (narrow, narrow, wide)
+    exact = np.diag([*spacing, 1.0])
+    voxels = torch.rand(1, 6, 5, 4)
+    for rounded in (exact.astype(np.float32), exact * (1 - 1e-7), exact * (1 + 1e-7)):
+        image = MetaTensor(voxels, affine=torch.as_tensor(exact))
+        item = both(image, MetaTensor(voxels, affine=torch.as_tensor(rounded)))
+        assert torch.equal(item["label"].as_tensor(), item["image"].as_tensor())
+        assert torch.equal(item["label"].affine, item["image"].affine)
+
+
+def test_directions_halfway_between_two_axes_turn_image_and_label_alike() -> None:
+    turn, voxels = np.sqrt(0.5), torch.rand(1, 6, 5, 4)
+    exact = np.diag([1.0, 1.0, 5.0, 1.0])
+    exact[:2, :2] = [[turn, -turn], [turn, turn]]
+    for nudge in (1e-6, -1e-6):
+        nudged = exact.copy()
+        nudged[:2, :2] += nudge * np.array([[1, 1], [-1, 1]])
+        image, label = (MetaTensor(voxels, affine=torch.as_tensor(each)) for each in (exact, nudged))
+        as_the_image = OrientSlicesd("label", like="image")
+        item = as_the_image(OrientSlicesd("image")({"image": image, "label": label}))
+        assert torch.equal(item["label"].as_tensor(), item["image"].as_tensor())
+        restored = as_the_image.inverse(item)["label"]
+        assert torch.equal(restored.as_tensor(), voxels)
+        assert torch.equal(restored.affine, torch.as_tensor(nudged))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR"])
+def test_label_without_an_image_is_turned_by_its_own_affine(codes: str) -> None:
+    label = volume(codes, AXIAL)
+    alone = OrientSlicesd("label", like="image")({"label": label})["label"]
+    assert torch.equal(alone.as_tensor(), OrientSlicesd("label")({"label": label})["label"].as_tensor())
+
+
+def test_label_of_a_picture_is_left_as_it_is_drawn() -> None:
+    voxels = torch.rand(1, 8, 6)
+    label = MetaTensor(voxels[..., None], affine=torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0])))
+    item = both(MetaTensor(voxels), label, pixdim=[1.5, 1.5])
+    assert torch.equal(item["label"].as_tensor(), item["image"].as_tensor())
+    assert torch.equal(item["label"].affine, item["image"].affine)
+
+
+def test_label_on_another_grid_is_refused() -> None:
+    image, shifted = volume("LPS", AXIAL), volume("LPS", AXIAL)
+    shifted.affine = shifted.affine + torch.as_tensor(np.outer([0.0, 0.25, 0, 0], [0, 0, 0, 1]))
+    with pytest.raises(UserError, match=r"affine differs from the image's by 0\.250 mm .* save it on the grid of"):
+        both(image, shifted)
+    with pytest.raises(UserError, match=r"shape \(5, 6, 8\) differs from the image's \(5, 6, 7\); save it on"):
+        both(image, volume("LPS", AXIAL, (5, 6, 8)))
+    with pytest.raises(ValueError, match="has not been turned"):
+        OrientSlicesd("label", like="image")({"image": image, "label": image})
 
 
 @pytest.mark.parametrize("channels", [1, 3])
