@@ -44,7 +44,8 @@ class CycleMixLoss(_Loss):
             code), or ``"sum"`` over the annotated pixels of each image, and the mean over images (the paper).
         cosine: of the class vectors of each ``"pixel"``, and the mean over all pixels, or of the predictions of a
             whole ``"image"``. The paper leaves this open.
-        of_union: take the largest components within that of all classes together (the authors' code).
+        of_union: keep of each class's largest component what lies in that of all classes together too (the authors'
+            code).
 
     Raises:
         UserError: for an option out of its range.

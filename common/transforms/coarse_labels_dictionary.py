@@ -108,8 +108,8 @@ class FillUnpaintedd(MapTransform):
     Zhang et al., "Positive and negative coarse labels", take the loss over all pixels. A positive drawing then says
     "background" where nothing is painted; a negative drawing of two classes says "not background" where "not the
     object" is not painted. Of more classes, the negative drawing's unpainted part has no such meaning and stays. So do
-    the pixels of which the mask behind simulated drawings knows nothing, such as those around the round field of view
-    of a photograph.
+    the pixels of which a dense mask, or that behind simulated drawings, knows nothing, such as those around the round
+    field of view of a photograph.
 
     This belongs on the loaded drawing, before it is cropped, padded, resampled or augmented: later, what lies outside
     the image could not be told from what is unpainted, nor a missing drawing from an empty one.
@@ -137,6 +137,8 @@ class FillUnpaintedd(MapTransform):
         """Return the item with the unpainted pixels of its drawings filled with class 0."""
         item = dict(data)
         unknown = item.pop(UNKNOWN, False)
+        if item.get("supervision") == "dense":
+            return item
         for key in self.key_iterator(item):
             if key != self.complement or self.num_classes == 2:
                 drawn = item[key]

@@ -70,8 +70,12 @@ class FlipRotateAugmentation:
             if self.noise:
                 image = image + self.noise * torch.randn_like(image)
         if label is not None:
-            label = _take(label, source, inside, self.ignore_index)
+            label = _take(label, source, inside, self._outside(label))
         return image, label
+
+    def _outside(self, label: torch.Tensor) -> torch.Tensor | int:
+        """What comes into the label from outside: a number, or one for each of its channels ``[B, A, 1]``."""
+        return self.ignore_index
 
     def _draw(self, batch: int, square: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw every item's cosine and sine ``[B]`` and its mirroring of the two axes ``[2, B]``, 1 or -1."""
@@ -108,6 +112,6 @@ def _source_pixels(
     return source.flatten(1).unsqueeze(1), inside.flatten(1).unsqueeze(1)
 
 
-def _take(values: torch.Tensor, source: torch.Tensor, inside: torch.Tensor, fill: int) -> torch.Tensor:
+def _take(values: torch.Tensor, source: torch.Tensor, inside: torch.Tensor, fill: torch.Tensor | int) -> torch.Tensor:
     moved = values.flatten(2).gather(2, source.expand(-1, values.shape[1], -1))
     return torch.where(inside, moved, fill).to(values.dtype).view(values.shape)

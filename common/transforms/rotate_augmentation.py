@@ -21,14 +21,21 @@ class RotateAugmentation(FlipRotateAugmentation):
     remains uniform: item by item, one warp does it all.
 
     Values are moved, never interpolated. What comes in from outside is 0 in the image and ``ignore_index`` in the
-    label. All draws come from torch's global generator, so a seed fixed before a step fixes its augmentation.
+    label, or ``outside`` in every channel of it that has annotated pixels. All draws come from torch's global generator, so a seed fixed before a step fixes its augmentation.
 
     Args:
         ignore_index: label value of pixels that are not annotated.
+        outside: label value of what comes in; None for ``ignore_index``.
     """
 
-    def __init__(self, *, ignore_index: int) -> None:
+    def __init__(self, *, ignore_index: int, outside: int | None = None) -> None:
         super().__init__(ignore_index=ignore_index, rotation=180.0)
+        self.outside = ignore_index if outside is None else outside
+
+    def _outside(self, label: torch.Tensor) -> torch.Tensor:
+        # a channel that an item does not fill, of another annotator or a dense mask, says nothing anywhere
+        annotated = (label != self.ignore_index).flatten(2).any(dim=2, keepdim=True)
+        return torch.where(annotated, self.outside, self.ignore_index).to(label.dtype)
 
     def _draw(self, batch: int, square: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw every item's cosine and sine ``[B]`` and its mirroring of the two axes ``[2, B]``, 1 or -1."""

@@ -207,6 +207,13 @@ def test_the_unpainted_part_of_a_drawing_is_background_and_a_missing_drawing_is_
     assert {0, 1, 2, 3} in of_slices
 
 
+def test_padding_with_background_is_no_background_in_negative_drawings(phantom_dir, tmp_path, cache_dir):
+    options = {"pad_label": "background", "roi_size": [80, 80], "unpainted": "ignore"}
+    found = slices(phantom_dir, cache_dir, tmp_path, **options)
+    assert (found["label"][..., 0, :] == 0).all()
+    assert (found["complement"][..., 0, :] == 4).all()
+
+
 def test_without_negative_drawings_images_with_nothing_else_are_left_out(drawn, tmp_path):
     trainer = train(tmp_path, tmp_path / "run", simulate=False, negative=False)
     training = json.loads(drawn.read_text())["training"]

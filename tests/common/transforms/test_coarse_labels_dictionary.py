@@ -124,6 +124,14 @@ def test_what_the_mask_does_not_know_is_filled_in_neither_drawing(container: Any
     assert set(np.unique(np.asarray(again["label"]))) == {0, 1}
 
 
+def test_what_a_dense_mask_does_not_know_stays_unknown() -> None:
+    mask = torch.tensor([[[1, 2], [2, 0]]], dtype=torch.uint8)
+    filled = FillUnpaintedd(("label", "complement"), 2, allow_missing_keys=True)(
+        {"label": mask, "supervision": "dense"}
+    )
+    assert filled["label"].tolist() == mask.tolist()
+
+
 def test_of_more_classes_the_negative_drawing_stays() -> None:
     drawn = torch.tensor([[[1, 3], [2, 0]]], dtype=torch.uint8)
     filled = FillUnpaintedd(("label", "complement"), 3)({"label": drawn, "complement": drawn})

@@ -67,6 +67,19 @@ def test_corners_become_unlabelled_and_images_0() -> None:
     assert (moved_label[:, 0, 0, 0] == 4).float().mean() > 0.9
 
 
+def test_corners_are_background_only_where_something_is_annotated() -> None:
+    torch.manual_seed(0)
+    label = torch.full((50, 2, 32, 32), 4, dtype=torch.uint8)
+    label[:, 0, 12:20, 12:20] = 1
+    plain = torch.ones(50, 1, 32, 32)
+    brought, moved = RotateAugmentation(ignore_index=4, outside=0)(plain, label)
+    assert brought is not None
+    assert moved is not None
+    assert torch.equal(moved[:, :1] == 0, brought == 0)
+    assert moved[:, 0].unique().tolist() == [0, 1, 4]
+    assert (moved[:, 1] == 4).all()  # the channel of a mask that the items do not have
+
+
 def test_a_quarter_is_mirrored_and_the_angles_are_even() -> None:
     torch.manual_seed(0)
     # two pixels at a right angle tell the angle and the hand
