@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import logging
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
@@ -18,6 +18,7 @@ from .distributed import first_to_fail
 from .errors import UserError
 from .model_settings import default_of, departures
 from .running_config import UNRESOLVED, executed, is_given, parameters, running_parser
+from .setting_limits import PATHS, check_limits, check_path
 from .tracking import keys_of_tracking, prepare_tracking
 
 __all__ = ["apply_preset", "check_overrides", "choose", "executed", "is_given", "parameters", "root", "start"]
@@ -41,11 +42,12 @@ def root(name: str) -> str:
 def start(*, weights: str | None = None) -> None:
     """Check the command line of ``python -m monai.bundle run`` against the configuration that is being run.
 
-    To be the first expression of ``run``. An unknown key or a value of a wrong type stops the program with one
-    line; ``true`` and ``false``, which arrive as strings, become booleans; the keys of ``presets[preset]`` are set
-    unless the command line sets them itself. From here on a UserError ends the process as one line without a
-    traceback. Started by other means than that command line (``monai.bundle.create_workflow``, MONAI Label), only the
-    preset is applied. Settings that depart from those of the weights' training are logged.
+    To be the first expression of ``run``. An unknown key or a value of a wrong type or out of its range stops the
+    program with one line; ``true``, ``false`` and ``null``, which arrive as strings, become what they say; the keys of
+    ``presets[preset]`` are set unless the command line sets them itself, or the overlay that sets the preset. From here
+    on a UserError ends the process as one line without a traceback. Started by other means than that command line
+    (``monai.bundle.create_workflow``, MONAI Label), only the preset is applied and ranges are checked. Settings that
+    depart from those of the weights' training are logged.
 
     Args:
         weights: the file of the weights that are to be loaded.
@@ -58,11 +60,10 @@ def start(*, weights: str | None = None) -> None:
     parser = running_parser()
     overrides: dict[str, Any] = {}
     if arguments := _run_arguments(sys.argv):
-        overrides = {key: value for key, value in arguments.items() if key not in _RESERVED}
-        files = [*_as_list(arguments.get("config_file"))]
         if "args_file" in arguments:
             arguments = {**ConfigParser.load_config_file(arguments["args_file"]), **arguments}
-            files += _as_list(arguments.get("config_file"))
+        overrides = {key: value for key, value in arguments.items() if key not in _RESERVED}
+        files = _as_list(arguments.get("config_file"))
         known = keys_of_tracking(arguments["tracking"]) if "tracking" in arguments else set()
         original = ConfigParser(ConfigParser.load_config_files(files))
         checked = check_overrides(original, {key: value for key, value in overrides.items() if key not in known})
@@ -71,7 +72,9 @@ def start(*, weights: str | None = None) -> None:
                 continue
             if parser.get(key) != value or type(parser.get(key)) is not type(value):
                 parser[key] = value
+        overrides |= _beside_preset(files[1:])
     apply_preset(parser, overrides)
+    check_limits(parser.get())
     prepare_tracking(parser, arguments.get("tracking"))
     for line in [] if weights is None else departures(weights, parser.get()):
         logger.warning(line)
@@ -136,7 +139,9 @@ def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str
             close = difflib.get_close_matches(name.split(ID_SEP_KEY)[0], list(config.get()), n=1)
             hint = f"did you mean --{close[0]}?" if close else "see the table of keys in the bundle's docs/README.md"
             raise UserError(f"--{key}: unknown key; {hint}")
-        converted[key.replace("#", ID_SEP_KEY)] = _converted(key, value, default_of(config[name]))
+        is_path = key in PATHS and value is not None and not str(value).startswith(UNRESOLVED)
+        given = check_path(key, value) if is_path else value
+        converted[key.replace("#", ID_SEP_KEY)] = _converted(key, given, default_of(config[name]))
     return converted
 
 
@@ -145,6 +150,8 @@ def _converted(key: str, value: Any, original: Any) -> Any:
         return value
     if original is None or (isinstance(original, str) and original.startswith(UNRESOLVED)):
         return value
+    if value is None and isinstance(original, (str, list)):
+        return None
     text = str(value).strip().lower()
     if isinstance(original, bool):
         if text in ("true", "false", "1", "0"):
@@ -195,14 +202,19 @@ def _is_number(text: str) -> bool:
 
 
 def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        bare = text.strip()
-        # fire reads [a,b] without quotes as a list of strings
-        if bare.startswith("[") and bare.endswith("]"):
-            return [_literal(part.strip()) for part in bare[1:-1].split(",")]
-        return text
+    value = DefaultParseValue(text)
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, tuple) else value
+    bare = value.strip()
+    if bare.startswith("[") and bare.endswith("]"):  # a list of paths, which fire leaves as a text
+        return [_literal(part.strip()) for part in bare[1:-1].split(",")]
+    return None if bare == "null" else value
+
+
+def _beside_preset(overlays: Sequence[Any]) -> dict[str, Any]:
+    """The values of the overlays that name a preset themselves, and so say what is different."""
+    contents = [ConfigParser.load_config_file(file) for file in overlays]
+    return {key: value for content in contents if "preset" in content for key, value in content.items()}
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -17,6 +17,7 @@ FLOORS = {
     "distributed": 0,
     "shared_batch": 0,
     "running_config": 0,
+    "setting_limits": 0,
     "bundle": 1,
     "tracking": 1,
     "transforms": 1,

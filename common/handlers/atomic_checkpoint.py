@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ from ..errors import UserError
 from ..files import atomic_file, remove_leftovers
 from ..model_settings import check_settings, settings_file, write_settings
 from ..shared_batch import of_all_processes
+from .resumed_state import load_states
 
 __all__ = ["AtomicCheckpoint", "load_weights"]
 
@@ -50,12 +52,18 @@ def _read(path: str | os.PathLike) -> Any:
         raise UserError(f"{path}: cannot be read as weights ({type(error).__name__}); the file is damaged") from error
 
 
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the difference between tuples and lists."""
+    return json.loads(json.dumps(settings))
+
+
 class AtomicCheckpoint:
     """Save the whole state of a training after each epoch, and its weights; resume on request.
 
     Files in ``output_dir``, each written under a temporary name and renamed:
 
-    - ``checkpoint.pt``: state of every object and the engine's counters, read with ``weights_only=True``;
+    - ``checkpoint.pt``: state of every object, the engine's counters and the settings, which may not change on the way,
+      read with ``weights_only=True``; learning rates and their schedules may, see :mod:`.resumed_state`;
     - ``model.pt``: state dict of ``network`` after the last epoch, the headline of a run;
     - ``model_best.pt``: state dict with the best key metric of ``validator``, an extra;
     - ``model.json``, ``model_best.json``: the settings of these weights, put in place just before them.
@@ -133,9 +141,9 @@ class AtomicCheckpoint:
                 "output_dir on a file system that all machines share"
             )
         saved = _read(self.path)
+        self._compare_settings(saved)
         try:
-            for name, value in self.state.items():
-                unwrapped(value).load_state_dict(saved[name])
+            changed = load_states(self.state, saved)
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -148,13 +156,35 @@ class AtomicCheckpoint:
         for name in ("epoch", "iteration"):
             setattr(engine.state, name, saved[name])
         logger.info("resuming after epoch %d from %s", saved["epoch"], self.path)
+        if changed:
+            logger.info("the learning rate is not that of the training until then: %s", ", ".join(changed))
+        if self._has_run_out_of_patience():
+            engine.terminate()
+
+    def _compare_settings(self, saved: Mapping[str, Any]) -> None:
+        """Refuse weights that were trained with other settings so far than those that will be written beside them."""
+        trained: Mapping[str, Any] = saved.get("settings") or {}
+        now = _as_json(self._described())
+        for key in sorted(set(trained) & set(now)):
+            if trained[key] != now[key]:
+                raise UserError(
+                    f"{self.path}: was trained with {key} {trained[key]!r}, which is {now[key]!r} now; resume with the "
+                    "same, or give another output_dir"
+                )
+
+    def _described(self) -> dict[str, Any]:
+        """The settings, and of what else is known of the training all but the seed, which may change."""
+        return {**{key: value for key, value in self.training.items() if key != "seed"}, **(self.settings or {})}
+
+    def _has_run_out_of_patience(self) -> bool:
+        return self.patience is not None and self.without_improvement >= self.patience
 
     def _compare(self, validator: Any, trainer: Engine) -> None:
         value = float(validator.state.metrics[validator.state.key_metric_name])
         better = self.best is None or (value > self.best if self.higher_is_better else value < self.best)
         if math.isnan(value) or not better:
             self.without_improvement += 1
-            if self.patience is not None and self.without_improvement >= self.patience:
+            if self._has_run_out_of_patience():
                 logger.info("no better validation in %d rounds: stopping", self.without_improvement)
                 trainer.terminate()
             return
@@ -167,7 +197,7 @@ class AtomicCheckpoint:
         counters = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         selection = {"best": self.best, "without_improvement": self.without_improvement}
         with atomic_file(self.path) as temporary:
-            torch.save({**content, **counters, **selection}, temporary)
+            torch.save({**content, **counters, **selection, "settings": _as_json(self._described())}, temporary)
 
     def _finish(self, engine: Engine) -> None:
         for target in (self.path.with_name("model.pt"), *([Path(self.publish)] if self.publish is not None else [])):

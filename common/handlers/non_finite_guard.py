@@ -17,9 +17,9 @@ __all__ = ["NonFiniteGuard"]
 
 
 class NonFiniteGuard:
-    """Raise as soon as the loss is NaN or infinite, naming the cases of the batch.
+    """Raise as soon as the loss is NaN or infinite, naming the cases of the batch, or a weight at the end of an epoch.
 
-    The check comes before any checkpoint of the epoch, so the last one on disk is good. Processes that train together
+    The checks come before any checkpoint of the epoch, so the last one on disk is good. Processes that train together
     look together and stop together.
 
     Args:
@@ -34,6 +34,7 @@ class NonFiniteGuard:
         """Watch a trainer; attach before handlers that save."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._check)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._check_weights)
 
     def _remember(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
@@ -50,6 +51,17 @@ class NonFiniteGuard:
             return
         lines = [_line(engine, *of_one) for of_one in pending if not torch.isfinite(of_one[1]).all()]
         raise UserError(next(line for of_process in of_all_processes(lines) for line in of_process))
+
+    @staticmethod
+    def _check_weights(engine: Any) -> None:
+        # the step after the last loss that was looked at may have been the one too large
+        network = getattr(engine, "network", None)
+        if network is None or torch.stack([each.isfinite().all() for each in network.parameters()]).all():
+            return
+        raise UserError(
+            f"weights became NaN or infinite in epoch {engine.state.epoch}; lower learning_rate. No checkpoint has "
+            "them: continue from an earlier one with --resume true, or start again"
+        )
 
     @staticmethod
     def _lost(pending: list[tuple[int, torch.Tensor, list[str]]]) -> bool:

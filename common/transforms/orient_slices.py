@@ -43,7 +43,7 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
         keys: items to turn, each a ``MetaTensor`` ``[C, H, W, D]`` or ``[C, H, W]`` with an affine in mm and RAS+. Each
             key is turned by its own affine, unless ``like`` is given.
         in_plane: ``"radiological"`` or ``"stored"``.
-        pixdim: in-plane spacing in mm of images that have none; the first two values are read. None: 1 mm.
+        pixdim: the two in-plane spacings in mm of images that have none. None: 1 mm.
         like: key of an image on the grid of the keys, turned before; an item without it is turned by its own affine.
         allow_missing_keys: skip absent keys.
 
@@ -69,7 +69,7 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
         super().__init__(keys, allow_missing_keys)
         if in_plane not in _IN_PLANE_ORDERS:
             raise UserError(f"in_plane is {in_plane!r}: choose one of {', '.join(_IN_PLANE_ORDERS)}")
-        if pixdim is not None and (len(pixdim) < 2 or min(pixdim[:2]) <= 0):
+        if pixdim is not None and (len(pixdim) != 2 or min(pixdim) <= 0):
             raise UserError(f"pixdim is {list(pixdim)}: give two positive in-plane spacings in mm")
         self.in_plane = in_plane
         self.pixdim = None if pixdim is None else (float(pixdim[0]), float(pixdim[1]))

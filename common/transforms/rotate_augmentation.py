@@ -21,7 +21,8 @@ class RotateAugmentation(FlipRotateAugmentation):
     remains uniform: item by item, one warp does it all.
 
     Values are moved, never interpolated. What comes in from outside is 0 in the image and ``ignore_index`` in the
-    label, or ``outside`` in every channel of it that has annotated pixels. All draws come from torch's global generator, so a seed fixed before a step fixes its augmentation.
+    label, or ``outside`` in every channel of it that has annotated pixels. All draws come from torch's global
+    generator, so a seed fixed before a step fixes its augmentation.
 
     Args:
         ignore_index: label value of pixels that are not annotated.

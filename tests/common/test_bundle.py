@@ -76,6 +76,8 @@ def test_unknown_keys_and_wrong_types(given, message):
         (["run", "--resume", "--seed", "-1"], {"resume": True, "seed": -1}),
         (["run", "--pixdim", "[1.5,2]", "--name", "[a,b]"], {"pixdim": [1.5, 2], "name": ["a", "b"]}),
         (["run", "--output_dir", "/a b/c"], {"output_dir": "/a b/c"}),
+        (["run", "--class_names", "background,liver"], {"class_names": ["background", "liver"]}),
+        (["run", "--pixdim", "null", "--names", "[/a/b,c]"], {"pixdim": None, "names": ["/a/b", "c"]}),
         (["verify_net_in_out", "--net_id", "x"], {}),
         ([], {}),
     ],
@@ -118,6 +120,39 @@ def test_strings_become_booleans_in_everything_that_refers_to_them(config_file, 
 def test_a_preset_sets_its_keys_but_the_command_line_wins(config_file, monkeypatch):
     seen = run_as_command(config_file, monkeypatch, "--preset", "paper", "--depth", "3", preset="paper", depth=3)
     assert seen == {"rate": 0.5, "depth": 3, "resume": False}
+
+
+def test_an_args_file_counts_like_the_command_line(config_file, monkeypatch, tmp_path):
+    given = tmp_path / "args.json"
+    given.write_text(json.dumps({"preset": "paper", "depth": 3}))
+    seen = run_as_command(config_file, monkeypatch, "--args_file", str(given), preset="paper", depth=3)
+    assert seen == {"rate": 0.5, "depth": 3, "resume": False}
+    given.write_text(json.dumps({"dept": 3}))
+    with pytest.raises(RuntimeError) as caught:
+        run_as_command(config_file, monkeypatch, "--args_file", str(given), dept=3)
+    assert str(caught.value.__cause__) == "--dept: unknown key; did you mean --depth?"
+
+
+@pytest.mark.parametrize(("overlay", "depth"), [({"preset": "paper", "depth": 3}, 3), ({"depth": 3}, 9)])
+def test_an_overlay_with_a_preset_of_its_own_says_what_is_different(config_file, monkeypatch, tmp_path, overlay, depth):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(overlay))
+    monkeypatch.setattr(
+        sys, "argv", ["/x/monai/bundle/__main__.py", "run", "--config_file", f"['{config_file}','{path}']"]
+    )
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    options = {} if "preset" in overlay else {"preset": "paper"}
+    workflow = create_workflow(config_file=[config_file, str(path)], meta_file=None, logging_file=None, **options)
+    assert workflow.run()[1]["depth"] == depth
+
+
+def test_paths_are_texts_without_a_number_sign():
+    config = ConfigParser({"output_dir": "$@root + '/output'", "cache_dir": ""})
+    given = {"output_dir": 20261122, "cache_dir": None}
+    assert bundle.check_overrides(config, given) == {"output_dir": "20261122", "cache_dir": None}
+    assert bundle.check_overrides(config, {"output_dir": "$@a#b"}) == {"output_dir": "$@a#b"}
+    with pytest.raises(UserError, match=r"^--output_dir: '/a/run #2' has a #, which"):
+        bundle.check_overrides(config, {"output_dir": "/a/run #2"})
 
 
 def test_mistakes_on_the_command_line_stop_the_run(config_file, monkeypatch):

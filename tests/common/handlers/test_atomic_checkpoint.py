@@ -10,16 +10,19 @@ from ignite.engine import Engine, Events
 
 from common.errors import UserError
 from common.handlers.atomic_checkpoint import AtomicCheckpoint, load_weights
+from common.handlers.resumed_state import load_states
 
 
 class Run:
     """A tiny training: one weight, moved by noisy gradients, with a schedule and a validation."""
 
-    def __init__(self, folder: Path, scores: list[float] | None = None, **options) -> None:
+    def __init__(
+        self, folder: Path, scores: list[float] | None = None, rates: tuple[float, float] = (0.01, 0.1), **options
+    ) -> None:
         torch.manual_seed(0)
         self.network = torch.nn.Linear(2, 1)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.1)
-        self.scheduler = torch.optim.lr_scheduler.CyclicLR(self.optimizer, 0.01, 0.1, 2, cycle_momentum=False)
+        self.scheduler = torch.optim.lr_scheduler.CyclicLR(self.optimizer, *rates, 2, cycle_momentum=False)
         self.trainer = Engine(self.step)
         self.validator = None
         if scores is not None:
@@ -63,6 +66,42 @@ def test_two_and_two_epochs_are_four_bit_for_bit(tmp_path):
     )
 
 
+def test_a_resumed_training_takes_the_learning_rate_that_is_asked_for(tmp_path):
+    for folder in ("same", "slower"):
+        Run(tmp_path / folder).train(3)
+    resumed = Run(tmp_path / "same", resume=True)
+    slower = Run(tmp_path / "slower", rates=(0.001, 0.01), resume=True)
+    seen = []
+    for run in (resumed, slower):
+        optimizer = run.optimizer
+        run.trainer.add_event_handler(
+            Events.EPOCH_STARTED, lambda _, optimizer=optimizer: seen.append(optimizer.param_groups[0]["lr"])
+        )
+        run.train(4)
+    # after 3 of 2 up and 2 down: halfway down
+    assert seen == pytest.approx([0.055, 0.0055])
+    assert slower.scheduler.get_last_lr() == pytest.approx([0.001])
+
+
+def test_without_a_schedule_the_rate_is_the_configured_one(tmp_path):
+    network = torch.nn.Linear(2, 1)
+    before, after = (torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9) for lr in (0.1, 0.01))
+    assert load_states({"optimizer": after}, {"optimizer": before.state_dict()}) == ["optimizer"]
+    assert after.param_groups[0]["lr"] == 0.01
+    assert load_states({"optimizer": before}, {"optimizer": before.state_dict()}) == []
+
+
+def test_a_resumed_training_keeps_its_settings(tmp_path):
+    options = {"settings": {"pixdim": (4.0, 4.0), "filters": 8}, "training": {"seed": 1, "class_names": ["a", "b"]}}
+    Run(tmp_path, **options).train(1)
+    other_seed = {"settings": options["settings"], "training": {"seed": 2, "class_names": ["a", "b"]}}
+    Run(tmp_path, resume=True, **other_seed).train(2)
+    for part, change in (("settings", {"pixdim": [2.5, 2.5]}), ("training", {"class_names": ["b", "a"]})):
+        changed = {**options, part: {**options[part], **change}}
+        with pytest.raises(UserError, match=rf"was trained with {next(iter(change))} .*, which is .* now; resume with"):
+            Run(tmp_path, resume=True, **changed).train(3)
+
+
 def test_resume_without_checkpoint_starts_anew(tmp_path):
     assert torch.equal(Run(tmp_path / "a", resume=True).train(2), Run(tmp_path / "b").train(2))
 
@@ -100,6 +139,16 @@ def test_patience_ends_the_training_with_weights(tmp_path):
     run.train(5)
     assert run.trainer.state.epoch == 3
     assert (tmp_path / "model.pt").is_file()
+
+
+def test_patience_that_has_run_out_is_not_given_again(tmp_path):
+    scores = [0.5, 0.4, 0.3, 0.9, 0.9]
+    Run(tmp_path, scores, patience=2).train(5)
+    again = Run(tmp_path, scores, patience=2, resume=True)
+    weights = again.train(5)
+    assert again.trainer.state.epoch == 3
+    assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)["weight"], weights)
+    assert Run(tmp_path, scores, patience=3, resume=True).train(4) is not None
 
 
 def test_publish_copies_the_final_weights(tmp_path):

@@ -66,6 +66,19 @@ def test_guard_fires_before_a_checkpoint():
     assert saved == []
 
 
+def test_guard_looks_at_the_weights_that_the_last_step_left():
+    saved = []
+    engine = engine_of([1.0, 2.0])
+    engine.network = torch.nn.Linear(2, 1)
+    NonFiniteGuard().attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: saved.append(1))
+    engine.run(BATCHES)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), lambda: engine.network.bias.data.fill_(float("inf")))
+    with pytest.raises(UserError, match=r"^weights became NaN or infinite in epoch 2; lower learning_rate\."):
+        engine.run(BATCHES, max_epochs=2)
+    assert saved == [1]
+
+
 def test_guard_stops_for_another_process(monkeypatch):
     """Its own losses are finite, but the weights are everybody's."""
 

@@ -176,7 +176,7 @@ def test_label_on_another_grid_is_refused() -> None:
 def test_picture_gets_a_slice_axis_and_the_spacing(channels: int) -> None:
     image = MetaTensor(torch.rand(channels, 8, 6))
     before = image.clone()
-    transform = OrientSlicesd("image", pixdim=[1.5, 1.25, -1])
+    transform = OrientSlicesd("image", pixdim=[1.5, 1.25])
     turned = transform({"image": image})["image"]
     assert torch.equal(turned.as_tensor()[..., 0], before.as_tensor())  # no flip, no swap
     assert turned.shape == (channels, 8, 6, 1)

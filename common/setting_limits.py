@@ -1,0 +1,79 @@
+"""What the values of a bundle's keys must be in, looked at before anything is read or built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+import torch
+
+from .errors import UserError
+
+__all__ = ["PATHS", "check_limits", "check_path"]
+
+PATHS = ("output_dir", "dataset_dir", "cache_dir", "weights")
+"""Keys whose values are paths, also where they look like a number."""
+
+_AT_LEAST = {
+    **{"seed": 0, "subset_seed": 0, "coarse_seed": 0, "num_workers": 0, "learning_rate": 0, "learning_rate_low": 0},
+    **{"batch_size": 1, "max_epochs": 1, "val_interval": 1, "patience": 1},
+}
+_PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels", "patch_size": "numbers of pixels"}
+_DEVICES = ("device", "data_device")
+
+
+def check_limits(config: Mapping[str, Any]) -> None:
+    """Check values of keys that several bundles share; those that a configuration computes are left out.
+
+    Args:
+        config: values by key.
+
+    Raises:
+        UserError: for the first value that is out of its range, with the key.
+    """
+    for key, least in _AT_LEAST.items():
+        value = config.get(key)
+        if _is_number(value) and not value >= least:
+            raise UserError(f"--{key}: must be at least {least}, got {value}")
+    for key, what in _PAIRS.items():
+        value = config.get(key)
+        if key not in config or isinstance(value, str) or (value is None and key != "roi_size"):
+            continue
+        if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(_is_number(v) and v > 0 for v in value):
+            raise UserError(f"--{key}: must be two positive {what} such as [2,2], got {value!r}")
+    low, high = config.get("learning_rate_low"), config.get("learning_rate")
+    if _is_number(low) and _is_number(high) and low > high:
+        raise UserError(f"--learning_rate: {high} is below learning_rate_low, {low}; lower that too")
+    names, number = config.get("class_names"), config.get("num_classes")
+    if isinstance(names, (list, tuple)) and _is_number(number) and len(names) != number:
+        raise UserError(
+            f"--class_names: names {len(names)} classes where num_classes is {number}; name each of them once"
+        )
+    for key in _DEVICES:
+        value = config.get(key)
+        if isinstance(value, str) and not value.startswith(("$", "@")):
+            _check_device(key, value)
+
+
+def check_path(key: str, value: Any) -> str:
+    """Return a path as a text.
+
+    Raises:
+        UserError: it has a character that configurations read as the end of a key.
+    """
+    if "#" in str(value):
+        raise UserError(f"--{key}: {str(value)!r} has a #, which configurations read as the end of a key; rename it")
+    return str(value)
+
+
+def _check_device(key: str, value: str) -> None:
+    try:
+        kind = torch.device(value).type
+    except RuntimeError as error:
+        raise UserError(f"--{key}: {value!r} is no device; give cpu, cuda or cuda:1") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--{key}: is {value!r}, but PyTorch finds no GPU; give cpu, or install its drivers")
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from common.errors import UserError
+from common.setting_limits import check_limits
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"seed": 0, "batch_size": 1, "learning_rate": 0.1, "learning_rate_low": 0.1, "patience": None},
+        {"pixdim": None, "roi_size": (64, 32), "patch_size": "$@roi_size"},
+        {"pixdim": [1.5, 2]},
+        {"class_names": ["background", "RV"], "num_classes": 2},
+        {"class_names": "$names", "num_classes": 2},
+        {"device": torch.device("cpu"), "data_device": "cpu"},
+        {"device": "$torch.device('cuda')", "data_device": "@device"},
+    ],
+)
+def test_usual_values(config):
+    check_limits(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"seed": -1}, "--seed: must be at least 0, got -1"),
+        ({"batch_size": 0}, "--batch_size: must be at least 1, got 0"),
+        ({"val_interval": 0}, "--val_interval: must be at least 1, got 0"),
+        ({"learning_rate": float("nan")}, "--learning_rate: must be at least 0, got nan"),
+        ({"pixdim": [2, 2, 5]}, "--pixdim: must be two positive in-plane spacings in mm such as [2,2], got [2, 2, 5]"),
+        ({"pixdim": 2}, "--pixdim: must be two positive in-plane spacings in mm such as [2,2], got 2"),
+        ({"roi_size": None}, "--roi_size: must be two positive numbers of pixels such as [2,2], got None"),
+        ({"roi_size": [0, 2]}, "--roi_size: must be two positive numbers of pixels such as [2,2], got [0, 2]"),
+        (
+            {"learning_rate": 1e-6, "learning_rate_low": 1e-5},
+            "--learning_rate: 1e-06 is below learning_rate_low, 1e-05; lower that too",
+        ),
+        (
+            {"class_names": ["background", "RV"], "num_classes": 4},
+            "--class_names: names 2 classes where num_classes is 4; name each of them once",
+        ),
+        ({"device": "gpu"}, "--device: 'gpu' is no device; give cpu, cuda or cuda:1"),
+    ],
+)
+def test_values_out_of_range(config, message):
+    with pytest.raises(UserError) as caught:
+        check_limits(config)
+    assert str(caught.value) == message
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"^--data_device: is 'cuda:0', but PyTorch finds no GPU; give cpu"):
+        check_limits({"data_device": "cuda:0"})
