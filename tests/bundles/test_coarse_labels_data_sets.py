@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from monai.bundle import create_workflow
+from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
 
+from common.bundle import apply_preset
 from common.data import mnist
 from common.data.les_av import _SPLIT_FILE
 from tools.prepare import main as prepare
@@ -111,6 +112,22 @@ def train(name: str, data: Path, folder: Path, **options: Any):
     """Two steps, without a warm start."""
     options = {"dataset_dir": str(data), "max_epochs": 1, "schedule_epochs": 2, "warm_start": 0.0, **options}
     return workflow(name, folder, "train", **options, **{"train#trainer#epoch_length": 2}).trainer
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("mnist", {"pixdim": None, "roi_size": [28, 28], "max_epochs": 6}),
+        ("les_av", {"pixdim": [3.0, 3.0], "roi_size": [540, 482], "batch_size": 2}),
+        ("cityscapes", {"pixdim": [4.0, 4.0], "roi_size": [512, 256], "batch_size": 2}),
+    ],
+)
+def test_the_compact_preset_of_pictures_does_not_cut_a_heart_out_of_them(name, kept) -> None:
+    files = [str(CONFIGS / "train.json"), str(CONFIGS / "data" / f"{name}.json")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser["preset"] = "compact"
+    apply_preset(parser)
+    assert {key: parser[key] for key in kept} == kept
 
 
 @pytest.mark.parametrize(
