@@ -160,6 +160,8 @@ def _bytes_of(source: Path, name: str, bits: int) -> bytes:
 
 def _quantised(voxels: np.ndarray, kind: type, source: str, *, exact: bool) -> tuple[np.ndarray, float, float]:
     """The voxels as whole numbers of a type, with the slope and the offset that lead back."""
+    if bad := int(np.count_nonzero(~np.isfinite(voxels))):
+        raise UserError(f"{source}: holds {bad} NaN or infinite voxels; replace them by numbers")
     low, high = float(voxels.min()), float(voxels.max())
     most = float(np.iinfo(kind).max)
     if low >= 0 and high <= most and np.array_equal(voxels, np.round(voxels)):

@@ -139,6 +139,15 @@ def test_nothing_is_unpacked_outside(datalist: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "outside.txt").exists()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_that_no_training_takes_is_not_packed(datalist: Path, tmp_path: Path, value: float) -> None:
+    image = voxels(str(datalist.parent / "fractions.nii"))
+    image[0, 0, :2] = value
+    save(datalist.parent / "fractions.nii", image.astype(np.float32))
+    with pytest.raises(UserError, match=r"fractions.nii: holds 2 NaN or infinite voxels; replace them by numbers"):
+        pack_data({"one": datalist}, tmp_path / "packed")
+
+
 def test_mistakes(datalist: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--bits is 12; give 8 or 16"):
         pack_data({"one": datalist}, tmp_path / "packed", bits=12)
