@@ -15,6 +15,7 @@ from ..data.datalist import datalist_info
 from ..data.datalist_writer import write_datalist
 from ..data.scribble_cases import annotate_cases
 from ..files import read_text, writable_folder, write_json
+from ..packing.archive import checksum
 
 __all__ = ["variant_datalist"]
 
@@ -22,7 +23,8 @@ _DRAWN = "drawn.json"
 
 
 def variant_datalist(datalist: Path, folder: Path, options: Mapping[str, Any]) -> Path:
-    """The datalist with training labels drawn from the dense masks, which is made where it is not there yet.
+    """The datalist with training labels drawn from the dense masks, which is made where it is not there yet,
+    or was made from a datalist of other content.
 
     Args:
         datalist: the suite's datalist, whose training items have dense masks.
@@ -36,7 +38,7 @@ def variant_datalist(datalist: Path, folder: Path, options: Mapping[str, Any]) -
         UserError: an option is wrong, or an item has no dense mask.
     """
     made = folder / "datalist.json"
-    stamp = {"options": dict(options), "datalist": str(datalist)}
+    stamp = {"options": dict(options), "datalist": str(datalist), "sha256": checksum(datalist)}
     if _is_drawn(folder, stamp):
         return made
     parent = writable_folder(folder.parent)

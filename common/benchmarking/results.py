@@ -26,7 +26,7 @@ _VALIDATION, _LOSS = "val_mean_dice", "train_loss"
 def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any]) -> None:
     """Write the record of a run: what it was, its scores by choice of the checkpoint, its length and its curves.
 
-    No path and no picture is in it; of the data, only names of cases.
+    No path and no picture is in it; of the data, only names of cases and the SHA-256 of the datalist.
 
     Raises:
         UserError: the file cannot be written.

@@ -25,6 +25,7 @@ STAGES = ("training", "prediction", "scoring", "finished")
 """What a run has before it, in order: a state names the stage that is not done yet."""
 
 _FILE = "run.json"
+_DATALIST = "datalist"
 
 
 @dataclass
@@ -34,8 +35,8 @@ class RunState:
     Attributes:
         folder: the folder.
         stage: one of ``STAGES``.
-        about: suite, setting, method, seed and the digest of their definition; what they have to be for the folder to
-            be gone on with.
+        about: suite, setting, method, seed, the digest of their definition and the SHA-256 of the datalist; what they
+            have to be for the folder to be gone on with.
         seconds: time spent in each stage, over all attempts.
         notes: what else is known: hardware, versions, steps.
         begun: seconds since 1970 at which the attempt under way, or one that was killed, began; None for no such one.
@@ -53,7 +54,7 @@ class RunState:
         """Read the state of a folder, or begin one.
 
         Raises:
-            UserError: the folder holds a run of another definition, or its state cannot be read.
+            UserError: the folder holds a run of another definition or datalist, or its state cannot be read.
         """
         path = folder / _FILE
         if not path.is_file():
@@ -66,11 +67,12 @@ class RunState:
                 raise ValueError(state.stage)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: cannot be read as the state of a run; remove the folder") from error
+        if _DATALIST in about:  # runs that were begun before it was kept go on
+            state.about.setdefault(_DATALIST, about[_DATALIST])
         if state.about != about:
             changed = [key for key in about if state.about.get(key) != about[key]]
             raise UserError(
-                f"{folder}: holds a run of another definition ({', '.join(changed)}); remove it, or choose another "
-                "--output"
+                f"{folder}: holds a run of another {', '.join(changed)}; remove it, or choose another --output"
             )
         return state
 

@@ -13,6 +13,7 @@ from typing import Any
 from ..data.datalist import load_datalist
 from ..errors import UserError
 from ..files import write_json
+from ..packing.archive import checksum
 from ..packing.bundle_folder import bundle_folder
 from .label_variants import variant_datalist
 from .prediction_stage import inference_configs, predict
@@ -88,7 +89,8 @@ class Benchmark:
             return f"unavailable: {row.unavailable}"
         folder = self.run_folder(row, seed)
         about = {"suite": self.suite.name, "setting": self.setting, "method": row.name, "seed": seed}
-        state = RunState.of(folder, about | {"definition": self.suite.digest(row, self.setting)})
+        about |= {"definition": self.suite.digest(row, self.setting), "datalist": checksum(self.datalist)}
+        state = RunState.of(folder, about)
         if state.stage == "finished":
             return "finished"
         if self._left() < _LEAST:

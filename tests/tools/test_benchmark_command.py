@@ -93,8 +93,27 @@ def test_what_is_finished_is_skipped(place: Path, finished: Path, capsys: pytest
 def test_a_run_of_another_definition_is_refused(place: Path, finished: Path, tmp_path: Path) -> None:
     changed = SUITE | {"settings": {"tiny": {"steps": 4, "keys": KEYS}}}
     (tmp_path / "hearts.json").write_text(json.dumps(changed))
-    with pytest.raises(UserError, match=r"seed1: holds a run of another definition \(definition\); remove it"):
+    with pytest.raises(UserError, match=r"seed1: holds a run of another definition; remove it"):
         benchmark(place, suite=str(tmp_path / "hearts.json"))
+
+
+def test_a_run_on_another_datalist_is_refused_and_one_begun_before_it_was_kept_is_not(
+    place: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = place / "older" / "hearts" / "tiny" / "pce" / "seed1"
+    shutil.copytree(finished, run)
+    shutil.copytree(place / "data", place / "other")
+    datalist = place / "other" / "hearts" / "datalist.json"
+    content = json.loads(datalist.read_text())
+    content["training"].pop()
+    datalist.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"seed1: holds a run of another datalist; remove it, or choose another --out"):
+        benchmark(place, output=str(place / "older"), data=str(place / "other"))
+    state = json.loads((run / "run.json").read_text())
+    del state["about"]["datalist"]
+    (run / "run.json").write_text(json.dumps(state))
+    benchmark(place, output=str(place / "older"), data=str(place / "other"))
+    assert "pce, seed 1: finished" in capsys.readouterr().out
 
 
 def test_what_was_cut_off_after_training_is_predicted_and_scored(place: Path, finished: Path) -> None:

@@ -53,6 +53,17 @@ def test_other_options_replace_what_was_drawn(datalist: Path, tmp_path: Path) ->
     assert [path.name for path in folder.parent.iterdir()] == ["strokes"], "nothing temporary is left"
 
 
+def test_another_split_is_drawn_anew(datalist: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "labels" / "short"
+    variant_datalist(datalist, folder, SHORT)
+    content = json.loads(datalist.read_text())
+    gone = content["training"].pop()["case"]
+    datalist.write_text(json.dumps(content))
+    drawn = load_datalist(variant_datalist(datalist, folder, SHORT), "training")
+    assert len(drawn) == len(content["training"])
+    assert gone not in {item["case"] for item in drawn}
+
+
 def test_runs_side_by_side_may_draw_the_same(datalist: Path, tmp_path: Path) -> None:
     folder = tmp_path / "labels" / "short"
     with ThreadPoolExecutor(4) as pool:

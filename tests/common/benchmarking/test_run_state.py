@@ -59,6 +59,14 @@ def test_an_attempt_that_was_killed_before_it_wrote_counts_nothing(tmp_path: Pat
     assert RunState.of(tmp_path, ABOUT).seconds == {"training": 0.0}
 
 
+def test_the_datalist_is_kept_from_the_next_attempt_on(tmp_path: Path) -> None:
+    RunState(tmp_path, ABOUT, "scoring").save()  # of a run that was begun before datalists were kept
+    RunState.of(tmp_path, ABOUT | {"datalist": "aa"}).save()
+    assert RunState.of(tmp_path, ABOUT | {"datalist": "aa"}).stage == "scoring"
+    with pytest.raises(UserError, match=r"holds a run of another datalist; remove it, or choose another --output"):
+        RunState.of(tmp_path, ABOUT | {"datalist": "bb"})
+
+
 @pytest.mark.parametrize("change", [{"stage": "lunch"}, {"begun": "yesterday"}])
 def test_a_damaged_state_says_so(tmp_path: Path, change: dict[str, str]) -> None:
     RunState(tmp_path, ABOUT).save()
