@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class Benchmark:
     device: str | None = None
     deadline: float | None = None
     tell: Callable[[str], None] = logger.info
+    _worked: bool = field(default=False, init=False)
+    """Whether some of the time is spent already, on a stage of any run."""
 
     @property
     def folder(self) -> Path:
@@ -123,7 +125,7 @@ class Benchmark:
         deadline = None if self.deadline is None else self.deadline - self._reserve()
         logs = bundle_folder(row.bundle) / "configs" / "logging.conf"
         self.tell(f"{row.name}, seed {seed}: training, log in {state.folder / 'train.log'}")
-        with state.clock():
+        with self._clock(state):
             done = train(config, state.folder, options, logging_conf=logs, deadline=deadline)
         state.notes |= progress_of(state.folder)
         if done:
@@ -134,7 +136,7 @@ class Benchmark:
         files = inference_configs(bundle_folder(row.bundle), row.inference_overlays)
         items = load_datalist(self.datalist, self.suite.section)
         overrides = {} if self.device is None else {"device": self.device}
-        with state.clock():
+        with self._clock(state):
             done = all(
                 predict(
                     files,
@@ -151,12 +153,13 @@ class Benchmark:
         return done
 
     def _score(self, row: Row, state: RunState) -> bool:
-        items = load_datalist(self.datalist, self.suite.section)
         choices = self._choices(state)
-        if self._left() < 0.5 * len(items) * len(choices):
+        known = self._seconds("scoring")
+        wanted = 1.2 * max(known) if known else state.seconds.get("prediction", 0.0)  # which takes longer
+        if self._worked and self._left() < wanted:  # what does not do with all of the time never would
             return False
         results = {}
-        with state.clock():
+        with self._clock(state):
             for choice in choices:
                 folder = state.folder / choice
                 meta = {"section": self.suite.section, "weights": str(state.folder / _CHOICES[choice])}
@@ -165,6 +168,12 @@ class Benchmark:
         write_result(state.folder / RESULT, row, state, results)
         state.advance("finished")
         return True
+
+    @contextlib.contextmanager
+    def _clock(self, state: RunState) -> Iterator[None]:
+        self._worked = True
+        with state.clock():
+            yield
 
     @staticmethod
     def _choices(state: RunState) -> list[str]:
@@ -178,10 +187,15 @@ class Benchmark:
 
         No more than half of what is left, so that a short budget trains as well: what is cut off later goes on.
         """
+        known = self._seconds("prediction", "scoring")
+        cases = len(load_datalist(self.datalist, self.suite.section))
+        return min(1.2 * max(known) if known else _PER_VOLUME * cases, self._left() / 2)
+
+    def _seconds(self, *stages: str) -> list[float]:
+        """The seconds that each finished run at this setting took for these stages together."""
         known = []
         for path in self.folder.glob(f"*/*/{RESULT}"):
             with contextlib.suppress(UserError):
                 seconds = read_result(path)["seconds"]
-                known.append(seconds.get("prediction", 0.0) + seconds.get("scoring", 0.0))
-        cases = len(load_datalist(self.datalist, self.suite.section))
-        return min(1.2 * max(known) if known else _PER_VOLUME * cases, self._left() / 2)
+                known.append(sum(seconds.get(stage, 0.0) for stage in stages))
+        return known

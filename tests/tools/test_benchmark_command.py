@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from common.benchmarking import runner
 from common.benchmarking.data_pack import pack_data
 from common.benchmarking.runner import Benchmark
 from common.benchmarking.suite import load_suite
@@ -188,6 +189,34 @@ def test_a_short_budget_keeps_no_more_than_half_of_it_for_the_end(
         deadline = None if seconds is None else time.time() + seconds
         benchmark = Benchmark(suite, "compact", datalist, tmp_path / "runs", deadline=deadline)
         assert benchmark._reserve() == pytest.approx(kept, abs=0.1)
+
+
+def test_scoring_waits_for_the_next_attempt_and_no_longer(
+    place: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thought to take as long as predicting did, 300 seconds, or 1.2 times what another run needed, 24 seconds."""
+    monkeypatch.setattr(runner, "predict", lambda *args, **options: True)
+    suite = load_suite(str(place / "hearts.json"))
+    datalist, row = place / "data" / "hearts" / "datalist.json", suite.rows["pce"]
+
+    def attempt(seconds: float) -> str:
+        benchmark = Benchmark(suite, "tiny", datalist, tmp_path, device="cpu", deadline=time.time() + seconds)
+        return benchmark.run([row], [1])["pce", 1]
+
+    run = shutil.copytree(finished, tmp_path / "hearts" / "tiny" / "pce" / "seed1")
+    record = json.loads((run / "result.json").read_text())
+    (run / "result.json").unlink()
+    state = json.loads((run / "run.json").read_text()) | {"stage": "prediction", "seconds": {"prediction": 300.0}}
+    (run / "run.json").write_text(json.dumps(state))
+    assert attempt(60.0) == "cut off before scoring"
+    assert attempt(60.0) == "finished"
+    (run / "run.json").write_text(json.dumps(state))
+    other = run.with_name("seed2")
+    run.rename(other)
+    shutil.copytree(other, run)
+    (other / "result.json").write_text(json.dumps(record | {"seconds": {"scoring": 20.0}}))
+    (run / "result.json").unlink()
+    assert attempt(60.0) == "finished"
 
 
 @pytest.mark.slow
