@@ -7,7 +7,9 @@ import io
 import json
 import lzma
 import os
+import shutil
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from ..data.datalist_writer import FILE_KEYS
 from ..data.nifti_writer import nifti_volume
 from ..data.prepared_case import KIND_OF_SECTION
 from ..errors import UserError
-from ..files import atomic_file, read_text, write_json
+from ..files import atomic_file, read_text, writable_folder, write_json
 
 __all__ = ["pack_data", "unpack_data"]
 
@@ -81,7 +83,7 @@ def unpack_data(folder: Path, target: Path) -> list[Path]:
 
     Args:
         folder: the folder of the parts.
-        target: gets ``<suite>.json`` and the files.
+        target: the folder of ``<suite>.json`` and the files; one of other data is replaced as a whole.
 
     Returns:
         The datalists.
@@ -95,8 +97,7 @@ def unpack_data(folder: Path, target: Path) -> list[Path]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / _MANIFEST}: cannot be read; pack the data again") from error
     made = [target / f"{suite}.json" for suite in suites]
-    stamp = target / _MANIFEST
-    if stamp.is_file() and json.loads(read_text(stamp)) == manifest and all(path.is_file() for path in made):
+    if _is_unpacked(target, manifest, made):
         return made
     chunks = []
     for name, digest in sorted(expected.items()):
@@ -104,14 +105,24 @@ def unpack_data(folder: Path, target: Path) -> list[Path]:
         chunks.append(path.read_bytes() if path.is_file() else b"")
         if hashlib.sha256(chunks[-1]).hexdigest() != digest:
             raise UserError(f"{path}: is missing or damaged; pack the data again")
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        with lzma.open(io.BytesIO(b"".join(chunks))) as stream, tarfile.open(fileobj=stream) as archive:
-            archive.extractall(target, filter="data")
-    except (lzma.LZMAError, tarfile.TarError, EOFError) as error:
-        raise UserError(f"{folder}: cannot be unpacked ({error}); pack the data again") from error
-    write_json(stamp, manifest, indent=1)
+    parent = writable_folder(target.parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{target.name}.", ignore_cleanup_errors=True) as place:
+        staging = Path(place) / target.name  # the run beside this one may be unpacking the same
+        try:
+            with lzma.open(io.BytesIO(b"".join(chunks))) as stream, tarfile.open(fileobj=stream) as archive:
+                archive.extractall(staging, filter="data")
+        except (lzma.LZMAError, tarfile.TarError, EOFError) as error:
+            raise UserError(f"{folder}: cannot be unpacked ({error}); pack the data again") from error
+        write_json(staging / _MANIFEST, manifest, indent=1)
+        if not _is_unpacked(target, manifest, made):
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(staging, target)
     return made
+
+
+def _is_unpacked(target: Path, manifest: Any, made: list[Path]) -> bool:
+    stamp = target / _MANIFEST
+    return stamp.is_file() and json.loads(read_text(stamp)) == manifest and all(path.is_file() for path in made)
 
 
 def _renamed(datalist: Path, names: dict[str, str]) -> dict[str, Any]:

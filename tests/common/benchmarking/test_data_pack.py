@@ -9,6 +9,7 @@ import lzma
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -108,6 +109,31 @@ def test_unpacking_again_does_nothing_and_new_data_are_noticed(datalist: Path, t
     pack_data({"one": datalist}, tmp_path / "packed", bits=16)
     unpack_data(tmp_path / "packed", tmp_path / "here")
     assert json.loads((tmp_path / "here" / "pack.json").read_text())["bits"] == 16
+
+
+def test_runs_side_by_side_may_unpack_the_same(datalist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one is slower, and what the first one reads meanwhile stays as it is."""
+    pack_data({"one": datalist}, tmp_path / "packed")
+    target = tmp_path / "runs" / "here"
+    inodes: list[dict[str, int]] = []
+
+    def there() -> dict[str, int]:
+        return {str(path): path.stat().st_ino for path in target.rglob("*") if path.is_file()}
+
+    extract = tarfile.TarFile.extractall
+
+    def slowly(archive: tarfile.TarFile, *args: Any, **options: Any) -> None:
+        monkeypatch.setattr(tarfile.TarFile, "extractall", extract)
+        unpack_data(tmp_path / "packed", target)
+        inodes.append(there())
+        archive.extractall(*args, **options)
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", slowly)
+    made = unpack_data(tmp_path / "packed", target)
+    assert made == [target / "one.json"]
+    assert len(inodes[0]) == 8 + 2
+    assert there() == inodes[0]
+    assert [path.name for path in target.parent.iterdir()] == ["here"], "nothing temporary is left"
 
 
 def test_damage_is_found(datalist: Path, tmp_path: Path) -> None:
