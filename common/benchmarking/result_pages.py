@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
 from ..files import atomic_file
 from ..reporting.report import CaseOptions, build_report
 from ..reporting.run_folder import find_runs
@@ -40,7 +39,7 @@ def write_pages(suites: Sequence[Suite], output: Path, results: Sequence[Mapping
             if not names:
                 continue
             text, _ = build_report(
-                find_runs(",".join(f"{name}={path}" for name, path in names.items())),
+                find_runs(names),
                 title=f"{suite.title}: {setting}",
                 cases=CaseOptions(section=suite.section),
                 overviews=overviews([suite], [result for result in results if result["setting"] == setting]),
@@ -58,7 +57,5 @@ def _runs(folder: Path) -> dict[str, Path]:
         method, seed, choice = path.parts[-4:-1]
         if not (path.parents[1] / "result.json").is_file():
             continue
-        if "," in str(path):
-            raise UserError(f"{path.parent}: a page needs folders without commas; choose another --output")
         found[f"{method} {seed}" + ("" if choice == "last" else f" ({choice})")] = path.parent
     return found

@@ -52,7 +52,7 @@ class Run:
         return self.document["meta"]
 
 
-def find_runs(runs: str) -> list[Run]:
+def find_runs(runs: str | Mapping[str, Path]) -> list[Run]:
     """Read the runs of a report.
 
     A run's scores lie in its folder or in a subfolder; the training's output in its folder, in the one above the scores
@@ -60,15 +60,15 @@ def find_runs(runs: str) -> list[Run]:
     methods, stands for all of these.
 
     Args:
-        runs: folders with commas between them, each ``folder`` or ``name=folder``.
+        runs: folders by name, or in a text with commas between them, each ``folder`` or ``name=folder``.
 
     Raises:
         UserError: a folder is missing, holds no scores or several, a file of scores is damaged, two runs have one name,
             or the runs have different classes.
     """
     found: list[Run] = []
-    for name, folder in named_folders(runs, option="runs").items():
-        if not folder.is_dir():
+    for name, folder in (named_folders(runs, option="runs") if isinstance(runs, str) else runs).items():
+        if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder; name the folder of a run")
         if (folder / COMPARISON).is_file():
             methods = sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
@@ -103,7 +103,7 @@ def with_folders(
         for name, folder in folders.items():
             if name not in names:
                 raise UserError(f"--{option} {name}={folder}: no run is called {name}; they are {', '.join(names)}")
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise UserError(f"--{option}: {folder} is no folder; correct the path")
     return [
         Run(
@@ -125,9 +125,10 @@ def named_folders(text: str, *, option: str) -> dict[str, Path]:
         UserError: a part is empty, or two have one name.
     """
     folders: dict[str, Path] = {}
-    for part in [text] if Path(text).expanduser().is_dir() else text.split(","):
+    # a text may be too long for a name of a file, which pathlib raises at
+    for part in [text] if os.path.isdir(os.path.expanduser(text)) else text.split(","):
         name, sign, folder = part.strip().partition("=")
-        if not sign or Path(part.strip()).expanduser().is_dir():
+        if not sign or os.path.isdir(os.path.expanduser(part.strip())):
             folder = part.strip()
             name = os.path.basename(os.path.abspath(os.path.expanduser(folder)))
         name, folder = name.strip(), folder.strip()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from common.benchmarking.result_pages import write_pages
 from common.benchmarking.results import load_results, read_result
 from common.benchmarking.suite import Suite, load_suite
 from common.benchmarking.tables import BEGIN, END, markdown, overviews, with_tables
@@ -181,3 +182,17 @@ def test_damaged_records(suite: Suite, tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match=r"seed1.json: is no result of a benchmark"):
         load_results(tmp_path)
+
+
+def test_a_page_takes_any_number_of_runs_and_any_folder(suite: Suite, tmp_path: Path) -> None:
+    group = {"dice": {"mean": 0.5, "std": 0.1, "median": 0.5, "n": 2}}
+    summary = {"cases": 2, "classes": {"x": group}, "all": group}
+    output = tmp_path / "runs, all"
+    for seed in range(60):
+        folder = output / "toy" / "small" / "a" / f"seed{seed}" / "last"
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"class_names": ["background", "x"], "summary": summary}))
+        (folder.parent / "result.json").touch()
+    [page] = write_pages([suite], output, [])
+    text = page.read_text()
+    assert all(f"a seed{seed}" in text for seed in range(60))

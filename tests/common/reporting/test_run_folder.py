@@ -73,6 +73,18 @@ def test_names_and_commas_in_folders(tmp_path: Path) -> None:
     assert named_folders("x=one, two/ ", option="runs") == {"x": Path("one"), "two": Path("two")}
 
 
+def test_many_folders_and_long_names(tmp_path: Path) -> None:
+    names = [f"{'long' * 20}{number}" for number in range(60)]
+    text = ",".join(f"{name}={make(tmp_path / name)}" for name in names)
+    assert len(text) > 4096  # the most that Linux takes for a path
+    assert [run.name for run in find_runs(text)] == names
+    with pytest.raises(UserError, match="no such folder; name the folder of a run"):
+        find_runs(f"{tmp_path}/{'x' * 300}")
+    with pytest.raises(UserError, match="is no folder; correct the path"):
+        with_folders(find_runs(text), training={names[0]: tmp_path / ("x" * 300)})
+    assert [run.name for run in find_runs({"a,b=c": tmp_path / names[0]})] == ["a,b=c"]
+
+
 @pytest.mark.parametrize(
     ("document", "table", "message"),
     [
