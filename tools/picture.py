@@ -14,6 +14,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -23,6 +24,7 @@ from scipy import ndimage
 
 from common.errors import UserError
 from common.files import atomic_file
+from common.transforms.volume_axes import AFFINE_TOLERANCE
 
 # Okabe and Ito's colours, told apart by colour-blind readers: annotated background first, then the classes.
 COLOURS = ("#FFFFFF", "#56B4E9", "#F0E442", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
@@ -31,6 +33,7 @@ MAX_CELL_INCHES = (2.6, 3.4)  # width, height
 DPI = 150
 
 
+@rc_context({"text.parse_math": False})  # titles and names are no formulas, whatever signs they hold
 def draw_case(
     image: np.ndarray,
     affine: np.ndarray,
@@ -46,7 +49,7 @@ def draw_case(
     """Draw slices of one case, one column for the image and one for each label given.
 
     Args:
-        image: ``[X, Y, Z]`` intensities; the grey window is the 1st to 99th percentile of what is shown.
+        image: ``[X, Y, Z]`` intensities; the grey window is the 1st to 99th percentile of what is shown and finite.
         affine: ``[4, 4]`` voxel to world matrix in mm: gives the spacing and which way is up.
         scribble: ``[X, Y, Z]`` with 0 = annotated background, 1..C-1 = classes, C = not annotated.
         prediction: ``[X, Y, Z]`` with values 0..C-1.
@@ -68,18 +71,16 @@ def draw_case(
     names = list(class_names or ["background", *(f"class {value}" for value in range(1, num_classes))])
     if len(names) != num_classes:
         raise UserError(f"class_names: {len(names)} names for num_classes {num_classes}; give one each")
-
     image, rows_mm, columns_mm = _upright(image, affine)
     given = {name: _upright(label, affine)[0] for name, label in given.items()}
     anatomy = {name: (label > 0) & (label < num_classes) for name, label in given.items()}
-    leading = next(reversed(anatomy.values()), image != image)  # the surest of them comes last
+    leading = next(reversed(anatomy.values()), np.zeros(image.shape, dtype=bool))  # the surest of them comes last
     chosen = choose_slices(leading, slices)
     rows, columns = _crop([leading, *anatomy.values()], margin=(MARGIN_MM / rows_mm, MARGIN_MM / columns_mm))
     image, given = image[chosen, rows, columns], {name: label[chosen, rows, columns] for name, label in given.items()}
-
     size_mm = (image.shape[2] * columns_mm, image.shape[1] * rows_mm)
     figure, grid = _grid(len(chosen), 1 + len(given), size_mm=size_mm, title=title, legend=bool(given))
-    low, high = np.percentile(image, (1, 99))
+    low, high = np.percentile(image[np.isfinite(image)], (1, 99)) if np.isfinite(image).any() else (0.0, 1.0)
     for row, k in enumerate(chosen):
         for axes, name in zip(grid[row], ["image", *given], strict=True):
             axes.imshow(image[row], cmap="gray", vmin=low, vmax=high, aspect="auto", interpolation="bilinear")
@@ -131,13 +132,13 @@ def choose_slices(anatomy: np.ndarray, count: int) -> list[int]:
 def _check(image: np.ndarray, labels: dict[str, np.ndarray], *, num_classes: int, slices: int) -> None:
     if image.ndim != 3:
         raise UserError(f"image: shape {image.shape} is not that of a volume [X, Y, Z]")
-    if slices < 1:
-        raise UserError(f"slices: {slices} is less than 1")
+    if any(type(number) is not int or number < 1 for number in (slices, num_classes)):
+        raise UserError(f"slices: {slices!r}, num_classes: {num_classes!r}; give whole numbers from 1 on")
     for name, label in labels.items():
         if label.shape != image.shape:
             raise UserError(f"{name}: shape {label.shape} differs from the image's {image.shape}; is it the same case?")
         low, high, highest = label.min(), label.max(), num_classes if name == "scribble" else num_classes - 1
-        if low < 0 or high > highest:
+        if not (low >= 0 and high <= highest):
             raise UserError(f"{name}: has values from {low:g} to {high:g}, not 0 to {highest}; is num_classes right?")
 
 
@@ -202,12 +203,14 @@ def _paint_mask(axes: Axes, label: np.ndarray, num_classes: int) -> None:
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a NIfTI file's voxels ``[X, Y, Z]`` (2D: one slice) and affine in mm; UserError where it is none."""
+    """Read a NIfTI file's voxels ``[X, Y, Z]`` (2D: one slice) and affine in mm; UserError where it has none."""
     try:
         file = nib.Nifti1Image.from_filename(path)
         voxels = np.asanyarray(file.dataobj)
     except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
         raise UserError(f"{path}: cannot be read as NIfTI: {error}") from error
+    if voxels.dtype.kind not in "biuf":
+        raise UserError(f"{path}: holds colours or complex numbers; save one number a voxel")
     return voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim)), np.asarray(file.affine)
 
 
@@ -237,8 +240,11 @@ def main(
         slices: how many slices to draw.
     """
     files = {"scribble": scribble, "prediction": prediction, "reference": reference}
-    options: dict[str, Any] = {name: read_volume(file)[0] for name, file in files.items() if file is not None}
-    options |= {"num_classes": num_classes, "title": str(title), "slices": slices}
-    options["class_names"] = class_names.split(",") if isinstance(class_names, str) else class_names
     volume, affine = read_volume(image)
+    options: dict[str, Any] = {"num_classes": num_classes, "title": str(title), "slices": slices}
+    options["class_names"] = class_names.split(",") if isinstance(class_names, str) else class_names
+    for name, file in [(name, file) for name, file in files.items() if file is not None]:
+        options[name], place = read_volume(file)
+        if options[name].shape == volume.shape and not np.abs(place - affine).max() <= AFFINE_TOLERANCE:
+            raise UserError(f"{file}: lies elsewhere than {image}, their affines differ; is it the same case?")
     print(save_figure(draw_case(volume, affine, **options), output))

@@ -110,8 +110,11 @@ def test_strokes_are_opaque_and_a_little_thicker_and_the_unannotated_is_clear() 
         ({"prediction": np.zeros((40, 30, 8), dtype=int)}, r"prediction: shape \(40, 30, 8\) differs from .*same case"),
         ({"reference": np.full((40, 30, 9), 4)}, "reference: has values from 4 to 4, not 0 to 3; is num_classes right"),
         ({"scribble": np.full((40, 30, 9), 5)}, "scribble: has values from 5 to 5, not 0 to 4"),
+        ({"prediction": np.full((40, 30, 9), np.nan)}, "prediction: has values from nan to nan, not 0 to 3"),
+        ({"slices": 2.5}, "slices: 2.5, num_classes: 4; give whole numbers"),
+        ({"num_classes": "four"}, "num_classes: 'four'; give whole numbers from 1 on"),
         ({"class_names": ["background", "RV"]}, "class_names: 2 names for num_classes 4"),
-        ({"slices": 0}, "slices: 0 is less than 1"),
+        ({"slices": 0}, "slices: 0, num_classes: 4; give whole numbers from 1 on"),
     ],
 )
 def test_what_does_not_fit_is_a_user_error(options: dict, message: str) -> None:
@@ -132,6 +135,44 @@ def test_the_command_writes_a_png_and_nothing_else(tmp_path: Path, capsys: pytes
     assert (pixels.max(axis=2) - pixels.min(axis=2) > 40).any()  # grey image, coloured label
     with pytest.raises(UserError, match=r"gone\.nii\.gz: cannot be read as NIfTI"):
         main(image=str(tmp_path / "gone.nii.gz"), output=str(output))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_voxels_that_are_no_numbers_change_neither_the_window_nor_the_view(labelled: bool) -> None:
+    image, reference = case()
+    image[:, :, 0], image[0, 0, 0], image[:20] = 50.0, 250.0, np.nan
+    options = {"reference": reference, "num_classes": 2} if labelled else {}
+    figure = draw_case(image, np.diag([-1.0, -1.0, 8.0, 1.0]), slices=1, **options)
+    [shown, *_] = figure.axes[0].images
+    assert shown.norm.vmin is not None
+    assert np.isfinite([shown.norm.vmin, shown.norm.vmax]).all()
+    # without labels all 30 rows and 40 columns; else 3 rows and 6 columns, 15 pixels more at the end and all before
+    assert shown.get_array().shape == ((24, 25) if labelled else (30, 40))
+
+
+def test_an_image_without_any_number_is_drawn(tmp_path: Path) -> None:
+    save_figure(draw_case(np.full((9, 9, 1), np.nan), LPS), tmp_path / "case.png")
+
+
+def test_a_label_stored_elsewhere_or_in_colours_is_refused(tmp_path: Path) -> None:
+    image, reference = case()
+    nib.save(nib.Nifti1Image(image.astype(np.float32), LPS), tmp_path / "case.nii.gz")
+    turned = LPS @ np.array([[-1, 0, 0, 39], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])  # the same place, x reversed
+    nib.save(nib.Nifti1Image(reference[::-1], turned), tmp_path / "turned.nii.gz")
+    colours = np.zeros((40, 30, 9), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colours, LPS), tmp_path / "colours.nii.gz")
+    files = {"image": str(tmp_path / "case.nii.gz"), "output": str(tmp_path / "case.png")}
+    with pytest.raises(UserError, match=r"turned.nii.gz: lies elsewhere than .*case.nii.gz, their affines differ"):
+        main(**files, reference=str(tmp_path / "turned.nii.gz"))
+    with pytest.raises(UserError, match=r"colours.nii.gz: holds colours or complex numbers; save one number a voxel"):
+        main(**files | {"image": str(tmp_path / "colours.nii.gz")})
+
+
+def test_words_are_drawn_as_they_are(tmp_path: Path) -> None:
+    image, reference = case()
+    names = ["background", r"$1 \frac$"]
+    figure = draw_case(image, LPS, reference=reference, num_classes=2, class_names=names, title=r"p$1 \frac$")
+    save_figure(figure, tmp_path / "case.png")
 
 
 def test_only_a_png_is_written(tmp_path: Path) -> None:
