@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -84,7 +86,7 @@ def unpack(path: str | os.PathLike, folder: str | os.PathLike) -> Path:
                 raise UserError(f"{target}: is there already; remove it or choose another folder")
             for entry in entries:
                 archive.extract(entry, folder)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path}: is no zip file that can be read ({error}); get it anew") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be unpacked to {folder} ({error.strerror or error})") from error

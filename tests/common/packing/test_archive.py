@@ -84,6 +84,17 @@ def test_other_layouts_are_refused(tmp_path, names, message):
         unpack(foreign(tmp_path / "bad.zip", *names), tmp_path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_damaged_files_of_others_are_refused_in_one_line(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", method) as archive:
+        archive.writestr("b/x.bin", bytes(range(256)) * 40)
+    content = (tmp_path / "b.zip").read_bytes()
+    start = 30 + len("b/x.bin") + (9 if method == zipfile.ZIP_LZMA else 0)  # the local header; LZMA's own
+    (tmp_path / "b.zip").write_bytes(content[:start] + b"\xff" * 20 + content[start + 20 :])
+    with pytest.raises(UserError, match="is no zip file that can be read"):
+        unpack(tmp_path / "b.zip", tmp_path)
+
+
 def test_damaged_files_are_refused_in_one_line(tmp_path):
     (tmp_path / "no.zip").write_bytes(b"no zip at all")
     with pytest.raises(UserError, match="is no zip file that can be read"):
