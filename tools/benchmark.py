@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from common.benchmarking.data_pack import pack_data, unpack_data
 from common.benchmarking.model_card import with_weights
 from common.benchmarking.result_pages import write_pages
@@ -101,6 +103,7 @@ def main(
         raise UserError(f"--suite {suite}: name one suite to run")
     if budget is not None and (type(budget) not in (int, float) or not budget > 0):
         raise UserError(f"--budget is {budget!r}; give minutes above 0")
+    _check_device(device)
     [only] = chosen
     setting = next(iter(only.settings)) if setting is None else setting
     if setting not in only.settings:
@@ -191,6 +194,13 @@ def _prepared(suite: Suite, data: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: no such datalist; {suite.prepare.format(output=path.parent)}")
     return path.absolute()
+
+
+def _check_device(device: str | None) -> None:
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # what PyTorch raises depends on the device and on how it was built
+        raise UserError(f"--device {device}: PyTorch finds no such device here; give cpu, cuda or cuda:1") from error
 
 
 def _words(text: Any) -> list[str]:
