@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..handlers.atomic_checkpoint import load_weights
 from .code_closure import Closure, closure, names_in, undeclared
 from .config_keys import check_keys, files_with_code, merged
+from .installed_bundle import own_package
 from .large_files import LIMIT, NAME, large_files_text, read_large_files
 from .metadata_check import check_metadata, check_version
 from .readme_commands import check_readme
@@ -70,6 +71,8 @@ def make_release(
     """
     for name in required_files(bundle):
         raise UserError(f"{bundle / name}: is missing; a bundle needs it")
+    if own_package(bundle).is_dir():
+        raise UserError(f"{bundle}: is a release already, with its own code; pack the bundle that it was made from")
     meta_file = bundle / "configs" / "metadata.json"
     metadata = read_document(meta_file)
     version = str(metadata.get("version", "")) if version is None else version

@@ -173,6 +173,13 @@ def test_mistakes_are_refused_in_one_line(tmp_path, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_release_is_not_packed_again(packed, tmp_path):
+    folder = unpack(packed / f"{SMALLEST}_v0.1.0.zip", tmp_path)
+    with pytest.raises(UserError, match=f"{SMALLEST}: is a release already, with its own code; pack the bundle that"):
+        main(str(folder), output=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_versions_and_names_that_are_none_are_refused(tmp_path):
     for version in ("0.9.9", "1", "../x"):
         with pytest.raises(UserError, match=r"changelog does not tell of version 0\.9\.9|is no version"):
