@@ -9,7 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK
 
-__all__ = ["ItkHeader", "read_itk_header"]
+__all__ = ["ITK_EXTENSIONS", "ItkHeader", "read_itk_header"]
+
+ITK_EXTENSIONS = (".nrrd", ".mha", ".mhd")
+"""Ends of the names of NRRD and MetaImage files."""
 
 
 class ItkHeader(NamedTuple):

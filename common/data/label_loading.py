@@ -10,18 +10,23 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage, MapTransform
 from monai.utils import ImageMetaKey, MetaKeys
 
 from ..errors import UserError
 from ..transforms.coarse_labels_dictionary import UNKNOWN
+from .itk_header import ITK_EXTENSIONS
 from .named_labels import NamedLabel, read_named_label
+from .volume_reader import read_volume
 
 __all__ = ["LoadLabelsd"]
 
 
 class LoadLabelsd(MapTransform):
     """Load label maps, as MONAI's ``LoadImaged`` does where their values are this project's.
+
+    NRRD and MetaImage files may hold whole numbers of any size, some of which ``LoadImaged`` cannot read.
 
     Labels of a MONAI Label datastore, and NRRD files that describe their segments, are mapped by the names of the
     classes, see :func:`~common.data.named_labels.read_named_label`.
@@ -37,7 +42,8 @@ class LoadLabelsd(MapTransform):
         allow_missing_keys: skip absent keys.
 
     Raises:
-        UserError: see :func:`~common.data.named_labels.read_named_label`.
+        UserError: see :func:`~common.data.named_labels.read_named_label`; or a file cannot be read, or lies on another
+            grid than that of the first annotator.
     """
 
     def __init__(
@@ -64,7 +70,7 @@ class LoadLabelsd(MapTransform):
             files = data[key] if isinstance(data[key], (list, tuple)) else [data[key]]
             named = [read_named_label(file, image=_file(data.get(self.image)), **self.options) for file in files]
             if not any(named):
-                item[key] = self.load(data[key])
+                item[key] = self._plain(files)
                 continue
             if len(files) > 1 or key == self.complement or named[0] is None:
                 raise UserError(
@@ -72,8 +78,21 @@ class LoadLabelsd(MapTransform):
                     "project's values with `python -m tools import_labels`"
                 )
             del item[key]
-            item |= {name: _tensor(drawn, named[0], files[0]) for name, drawn in self._drawings(key, named[0]).items()}
+            affine, drawings = named[0].grid.affine, self._drawings(key, named[0])
+            item |= {name: _tensor(drawn[None], affine, files[0]) for name, drawn in drawings.items()}
         return item
+
+    def _plain(self, files: Sequence[str | os.PathLike[str]]) -> MetaTensor:
+        names = [os.path.expanduser(file) for file in files]
+        if not all(name.lower().endswith(ITK_EXTENSIONS) for name in names):
+            return self.load(names)
+        volumes = [read_volume(name) for name in names]
+        first = volumes[0]
+        for name, volume in zip(names, volumes, strict=True):
+            if volume.data.shape != first.data.shape or not np.allclose(volume.affine, first.affine):
+                raise UserError(f"{name}: lies on another grid than {names[0]}; save both on the grid of their image")
+        affine = to_affine_nd(len(first.shape), first.affine)
+        return _tensor(np.stack([volume.data for volume in volumes]), affine, names[0])
 
     def _drawings(self, key: Hashable, named: NamedLabel) -> dict[Hashable, np.ndarray]:
         num_classes = self.options["num_classes"]
@@ -92,8 +111,8 @@ def _file(image: Any) -> str | None:
     return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
 
 
-def _tensor(drawn: np.ndarray, named: NamedLabel, file: str) -> MetaTensor:
-    voxels = torch.as_tensor(drawn[None] if drawn.dtype == bool else drawn[None].astype(np.float32))
-    affine = torch.as_tensor(named.grid.affine)
-    meta = {ImageMetaKey.FILENAME_OR_OBJ: file, MetaKeys.ORIGINAL_AFFINE: named.grid.affine}
-    return MetaTensor(voxels, affine=affine, meta=meta)
+def _tensor(drawn: np.ndarray, affine: np.ndarray, file: str | os.PathLike[str]) -> MetaTensor:
+    """The voxels [A, ...] with their grid; masks remain masks."""
+    voxels = torch.as_tensor(drawn if drawn.dtype == bool else drawn.astype(np.float32))
+    meta = {ImageMetaKey.FILENAME_OR_OBJ: file, MetaKeys.ORIGINAL_AFFINE: affine}
+    return MetaTensor(voxels, affine=torch.as_tensor(affine), meta=meta)
