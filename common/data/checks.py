@@ -15,7 +15,7 @@ from .compressed_files import check_compressed
 from .label_values import label_problems
 from .named_labels import read_named_label
 from .stroke_warnings import stroke_warnings
-from .volume_reader import Volume, read_volume
+from .volume_reader import Volume, check_loadable, read_volume
 
 _FILES_OF_KIND = {
     "scribble": ("image", "label"),
@@ -99,7 +99,7 @@ def inspect_item(
         raise ValueError(f"kind must be one of {', '.join(_FILES_OF_KIND)}, got {kind!r}")
     problems: list[str] = []
     files = _files(item, kind, problems)
-    volumes: list[tuple[str, str, Volume | None]] = [(key, path, _read(path, problems)) for key, path in files]
+    volumes: list[tuple[str, str, Volume | None]] = [(key, path, _read(path, key, problems)) for key, path in files]
     named: dict[str, list[tuple[str, str, Volume | None]]] = {}
     if class_names is not None:
         options: dict[str, Any] = {"num_classes": num_classes, "coarse": coarse or kind == "coarse"}
@@ -155,11 +155,12 @@ def _files(item: Mapping[str, Any], kind: str, problems: list[str]) -> list[tupl
     return [(key, str(path)) for key, value in named for path in (value if isinstance(value, list) else [value])]
 
 
-def _read(path: str, problems: list[str]) -> Volume | None:
+def _read(path: str, key: str, problems: list[str]) -> Volume | None:
     """The volume, or None after noting why it cannot be read or what of it cannot be trusted."""
     try:
         volume = read_volume(path)
         check_compressed(path)
+        check_loadable(path, volume, is_image=key == "image")
         return volume
     except UserError as error:
         problems.append(str(error))

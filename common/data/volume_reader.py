@@ -13,15 +13,16 @@ import SimpleITK
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
-from .itk_header import read_itk_header
+from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .library_noise import quiet_readers
 from .size_limits import promises_too_much
 
-__all__ = ["Volume", "read_volume"]
+__all__ = ["Volume", "check_loadable", "read_volume"]
 
 _NIFTI = (".nii", ".nii.gz")
 _META = (".mha", ".mhd")
-_ITK = (".nrrd", *_META)
+_WRAPPED = ("uint8", "int16", "uint16", "float32")
+"""Common pixel types of one channel that ITK's Python package has always been made with."""
 
 
 class Volume(NamedTuple):
@@ -65,12 +66,48 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         with quiet_readers():
             if name.endswith(_NIFTI):
                 return _read_nifti(name)
-            return _read_itk(name) if name.lower().endswith(_ITK) else _read_picture(name)
+            return _read_itk(name) if name.lower().endswith(ITK_EXTENSIONS) else _read_picture(name)
     except UserError:
         raise
     except Exception as error:  # what a reader raises on damaged bytes depends on where in it they lead
         raise UserError(
             f"{name}: cannot be read, it is cut short, damaged or no image; copy or export it again"
+        ) from error
+
+
+def check_loadable(path: str, volume: Volume, *, is_image: bool) -> None:
+    """Check that a training or a network that segments can load a file too, which is not done by this module.
+
+    Args:
+        path: the file.
+        volume: what :func:`read_volume` gave for it.
+        is_image: whether it is an image. MONAI loads images, with ITK's Python package, which is made for some pixel
+            types only; labels are loaded by :class:`~common.data.label_loading.LoadLabelsd`.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    shape = nib.load(path).shape if path.endswith(_NIFTI) else volume.shape  # type: ignore[attr-defined]
+    if len(shape) > (4 if path.endswith(_NIFTI) else 3):
+        raise UserError(
+            f"{path}: its shape is {tuple(shape)}; save a volume [X, Y, Z], or [X, Y, Z, T] of frames or channels"
+        )
+    if not is_image or not path.lower().endswith(ITK_EXTENSIONS):
+        return
+    kind = volume.data.dtype.name
+    if volume.channels == 1 and kind in _WRAPPED:
+        return
+    import itk  # takes seconds, which files of the common types need not wait for
+
+    try:
+        with quiet_readers():
+            itk.ImageFileReader.New(FileName=path)
+    except itk.TemplateTypeError as error:
+        held, fix = f"{kind} voxels", "int16 or float32"
+        if volume.channels > 1:
+            held, fix = f"{volume.channels} channels of {kind}", "NIfTI with the channels along the last axis"
+        raise UserError(
+            f"{path}: holds {held}, which cannot be read for training or prediction; save it as {fix}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from PIL import Image
 
 from common.data.checks import check_items, inspect_item
@@ -175,6 +176,24 @@ def test_channels_and_frames(item: Item) -> None:
     check_items([{**item, "frames": "all"}], num_classes=4, kind="image", in_channels=1)
     with pytest.raises(UserError, match="has 7 channels or frames where --in_channels is 1; set in_channels or give"):
         check_items([item], num_classes=4, kind="image", in_channels=1)
+
+
+def test_an_image_of_a_pixel_type_that_is_not_loaded(item: Item, tmp_path: Path) -> None:
+    path = str(tmp_path / "image.nrrd")
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros((2, 5, 4), np.int64)), path)
+    line = f"{path}: holds int64 voxels, which cannot be read for training or prediction; save it as int16 or float32"
+    assert message({"image": path}, "image") == line
+    check_items([{"label": path}], num_classes=4, kind="mask")
+
+
+@pytest.mark.parametrize("key", ["image", "label"])
+def test_axes_of_one_that_loading_keeps(item: Item, key: str) -> None:
+    save(Path(item[key]), strokes()[..., None])
+    check_items([item], num_classes=4, kind="scribble")
+    save(Path(item[key]), strokes()[..., None, None])
+    assert message(item) == (
+        f"{item[key]}: its shape is (4, 5, 2, 1, 1); save a volume [X, Y, Z], or [X, Y, Z, T] of frames or channels"
+    )
 
 
 def test_an_image_without_voxels(item: Item) -> None:

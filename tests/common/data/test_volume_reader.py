@@ -12,7 +12,7 @@ import SimpleITK
 from monai.transforms import LoadImage
 from PIL import Image
 
-from common.data.volume_reader import Volume, read_volume
+from common.data.volume_reader import Volume, check_loadable, read_volume
 from common.errors import UserError
 
 # towards right, anterior and superior: the first axis runs right, 2 mm a voxel, the second to posterior, 3 mm
@@ -62,6 +62,27 @@ def test_frames_and_channels(tmp_path: Path) -> None:
     volume = read_volume(write(tmp_path / "two.mha", np.stack([VOXELS, VOXELS + 1]), vector=True))
     assert (volume.data.shape, volume.shape, volume.channels) == ((2, 5, 4, 3), (5, 4, 3), 2)
     np.testing.assert_array_equal(volume.data[1], VOXELS + 1)
+
+
+@pytest.mark.parametrize("ending", ["nrrd", "mha"])
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint32", "int64", "uint64", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_what_a_training_cannot_load_is_told(tmp_path: Path, kind: str, channels: int, ending: str) -> None:
+    voxels = VOXELS.astype(kind) if channels == 1 else np.stack([VOXELS.astype(kind)] * channels)
+    path = str(write(tmp_path / f"a.{ending}", voxels, vector=channels > 1))
+    fix = "NIfTI with the channels along the last axis" if channels > 1 else "int16 or float32"
+    held = f"{channels} channels of {kind}" if channels > 1 else f"{kind} voxels"
+    check_loadable(path, read_volume(path), is_image=False)
+    try:
+        LoadImage(image_only=True)(path)
+    except Exception:
+        with pytest.raises(UserError) as caught:
+            check_loadable(path, read_volume(path), is_image=True)
+        line = f"{path}: holds {held}, which cannot be read for training or prediction; save it as {fix}"
+        assert str(caught.value) == line
+    else:
+        check_loadable(path, read_volume(path), is_image=True)
+        assert kind not in ("int8", "int64")
 
 
 def test_flat_images(tmp_path: Path) -> None:
