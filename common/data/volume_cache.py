@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import logging
@@ -10,7 +11,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import monai
@@ -40,15 +41,22 @@ _SAFE_TYPES: list[Any] = [
     },
 ]
 
+# what tells all of itself in its text
+_SHOWN = (
+    *(bool, int, float, complex, str, bytes, slice, range, type, Enum, PurePath),
+    *(np.generic, np.dtype, torch.dtype, torch.device),
+)
+
 
 class CachedTransform(Transform):
     """Deterministic transforms of datalist items, whose results are kept in files and read back the next time.
 
     A result is found again by the paths of the item's files and everything that the transforms consist of: their
-    classes, parameters and, for this package's own, their source. A file that changed since (its size or time, or what
-    a MONAI Label datastore calls a label's segments) replaces the older result. Files are written whole or not at all
-    and read with ``weights_only=True``; one that cannot be read is made again. Of processes that train together the
-    first one writes; the others read what is there already, and otherwise prepare in memory.
+    classes, parameters and, for this package's own, their source. Where a parameter does not show what it consists of,
+    nothing is kept, and a warning says so. A file that changed since (its size or time, or what a MONAI Label datastore
+    calls a label's segments) replaces the older result. Files are written whole or not at all and read with
+    ``weights_only=True``; one that cannot be read is made again. Of processes that train together the first one writes;
+    the others read what is there already, and otherwise prepare in memory.
 
     Args:
         transform: deterministic transforms of a datalist item; the results hold tensors, numbers, texts and lists.
@@ -62,7 +70,13 @@ class CachedTransform(Transform):
         self.transform = transform
         writes = process_rank() == 0
         self.folder = Path(writable_folder(cache_dir) if writes else cache_dir) if cache_dir else None
-        self._settings = _digest([monai.__version__, torch.__version__, np.__version__, transform])
+        self._settings = ""
+        if self.folder is not None:
+            try:
+                self._settings = _digest([monai.__version__, torch.__version__, np.__version__, transform])
+            except _NotDescribedError as error:
+                logger.warning("prepared volumes are not kept: what a %s of the transforms does is not known", error)
+                self.folder = None
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Return the transformed item, from its file where there is one."""
@@ -107,13 +121,17 @@ def _namings(item: Mapping[str, Any]) -> list[Any]:
     return [found for file in labels if (found := naming(file, image)) is not None]
 
 
+class _NotDescribedError(Exception):
+    """An object that shows nothing of what it consists of."""
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256("\n".join(_described(value, set())).encode()).hexdigest()[:32]
 
 
 def _described(value: Any, seen: set[int]) -> Iterator[str]:
     """Lines that tell any two settings apart and are the same in every process."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes, Enum, torch.dtype, np.dtype, type)):
+    if value is None or value is Ellipsis or isinstance(value, _SHOWN):
         yield repr(value)
     elif isinstance(value, (np.random.RandomState, np.random.Generator, torch.Generator)):
         yield "generator"
@@ -133,14 +151,31 @@ def _described(value: Any, seen: set[int]) -> Iterator[str]:
             yield from _described(element, {*seen, id(value)})
         yield "]"
     elif isinstance(value, (set, frozenset)):
-        yield repr(sorted(map(repr, value)))
+        yield repr(sorted("\n".join(_described(element, {*seen, id(value)})) for element in value))
     elif isinstance(value, types.FunctionType):
         closure = [cell.cell_contents for cell in value.__closure__ or ()]
-        yield f"{value.__module__}.{value.__qualname__} {value.__code__.co_code.hex()} {value.__code__.co_consts!r}"
-        yield from _described([value.__defaults__, value.__kwdefaults__, closure], {*seen, id(value)})
+        parts = [value.__code__, value.__defaults__, value.__kwdefaults__, closure]
+        yield f"{value.__module__}.{value.__qualname__}"
+        yield from _described(parts, {*seen, id(value)})
+    elif isinstance(value, types.CodeType):  # whose text would hold its place in memory
+        yield f"{value.co_code.hex()} {value.co_names}"
+        yield from _described(value.co_consts, {*seen, id(value)})
+    elif isinstance(value, types.ModuleType):
+        yield value.__name__
+    elif isinstance(value, types.MethodType):
+        yield from _described([value.__func__, value.__self__], {*seen, id(value)})
+    elif isinstance(value, (types.BuiltinFunctionType, np.ufunc)):
+        owner = getattr(value, "__self__", None)
+        yield f"{value.__module__}.{getattr(value, '__qualname__', value.__name__)}"
+        yield from _described(owner, {*seen, id(value)})
+    elif isinstance(value, functools.partial):
+        yield "partial"
+        yield from _described([value.func, value.args, value.keywords], {*seen, id(value)})
+    elif not hasattr(value, "__dict__"):
+        raise _NotDescribedError(f"{type(value).__module__}.{type(value).__qualname__}")
     else:
         kind = type(value)
         yield f"{kind.__module__}.{kind.__qualname__}"
         if kind.__module__.split(".")[0] == __name__.split(".")[0]:
             yield inspect.getsource(inspect.getmodule(kind) or kind)
-        yield from _described(getattr(value, "__dict__", {}), {*seen, id(value)})
+        yield from _described(value.__dict__, {*seen, id(value)})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +98,58 @@ def test_functions_are_told_apart_by_what_they_do(item: dict[str, Any], tmp_path
     assert results[1] == results[0] + 1 == results[2] + 1
 
 
+# pairs that differ in one thing each
+ALIKE: list[tuple[Any, Any]] = [
+    (lambda x: torch.log1p(x), lambda x: torch.sqrt(x)),
+    (lambda x: [torch.sqrt(y) for y in x], lambda x: [torch.log1p(y) for y in x]),
+    (torch.log1p, torch.sqrt),
+    (np.log1p, np.sqrt),
+    (np.clip, np.sum),
+    (functools.partial(np.clip, a_max=1), functools.partial(np.clip, a_max=100)),
+    (functools.partial(np.clip), functools.partial(np.sum)),
+    (re.compile("a").pattern.upper, re.compile("b").pattern.upper),
+    (Counting(Spacingd("image", 1.0)).__call__, Counting(Spacingd("image", 2.0)).__call__),
+    (Path("/a"), Path("/b")),
+    (np.int64(3), np.int64(4)),
+    (np.float32(3), np.float32(4)),
+    (slice(0, 3), slice(0, 4)),
+    (range(3), range(4)),
+    (3 + 0j, 4 + 0j),
+    (torch.device("cpu"), torch.device("meta")),
+    ({(1, 2)}, {(1, 3)}),
+]
+
+
+@pytest.mark.parametrize("pair", ALIKE, ids=lambda pair: str(pair[0]).partition(" at ")[0])
+def test_parameters_of_any_kind_are_told_apart(tmp_path: Path, pair: tuple[Any, Any]) -> None:
+    def names(parameter: Any) -> list[str]:
+        transform = Counting()
+        transform.parameter = parameter
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        CachedTransform(transform, str(folder))({"case": "a"})
+        return [path.name for path in folder.iterdir()]
+
+    first, again, second = names(pair[0]), names(pair[0]), names(pair[1])
+    assert first == again
+    assert len(first) == 1
+    assert first != second
+
+
+def test_nothing_is_kept_of_what_does_not_show_its_parts(
+    item: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transform = pipeline()
+    transform.secret = object()
+    with caplog.at_level(logging.WARNING):
+        cached = CachedTransform(transform, str(tmp_path / "cache"))
+    cached(item)
+    cached(item)
+    line = "prepared volumes are not kept: what a builtins.object of the transforms does is not known"
+    assert [record.message for record in caplog.records if record.name == "common.data.volume_cache"] == [line]
+    assert Counting.calls == 2
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_a_changed_file_replaces_its_result(item: dict[str, Any], tmp_path: Path) -> None:
     before = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)["image"]
     write(Path(item["image"]), seed=1)
@@ -138,11 +193,11 @@ def test_damaged_and_unsafe_files_are_made_again(item: dict[str, Any], tmp_path:
 
 def test_another_process_finds_it(item: dict[str, Any], tmp_path: Path) -> None:
     program = (
-        "import sys; from monai.transforms import Compose, LoadImaged, Spacingd\n"
+        "import sys; from monai.transforms import Compose, Lambdad, LoadImaged, Spacingd\n"
         "from common.data.volume_cache import CachedTransform\n"
         "from common.transforms.orient_slices import OrientSlicesd\n"
         "pipeline = Compose([LoadImaged('image', ensure_channel_first=True), OrientSlicesd('image'),"
-        " Spacingd('image', pixdim=(2.0, 2.0, -1))])\n"
+        " Spacingd('image', pixdim=(2.0, 2.0, -1)), Lambdad('image', lambda x: (lambda y: y in {'a', 'b'}) and x)])\n"
         "CachedTransform(pipeline, sys.argv[1])({'image': sys.argv[2]})\n"
     )
     names = []
