@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import SimpleITK
 
-__all__ = ["ITK_EXTENSIONS", "ItkHeader", "read_itk_header"]
+__all__ = ["ITK_EXTENSIONS", "ItkHeader", "meta_image_data", "read_itk_header"]
 
 ITK_EXTENSIONS = (".nrrd", ".mha", ".mhd")
 """Ends of the names of NRRD and MetaImage files."""
@@ -52,6 +54,25 @@ def read_itk_header(path: str | os.PathLike[str]) -> ItkHeader:
         metadata,
         int(reader.GetNumberOfComponents()),
     )
+
+
+def meta_image_data(path: str | os.PathLike[str]) -> list[Path]:
+    """The files of the voxels that a MetaImage header names; none of another file, or where they lie in it.
+
+    Raises:
+        OSError: the header cannot be read.
+    """
+    if not os.fspath(path).endswith(".mhd"):
+        return []
+    folder, told = Path(path).parent, Path(path).read_bytes().partition(b"ElementDataFile")[2]
+    name, *more = os.fsdecode(told).lstrip(" \t=:").splitlines() or [""]
+    if name.strip().upper() in ("", "LOCAL"):
+        return []
+    if name.split()[0] == "LIST":
+        return [folder / line.strip() for line in more if line.strip()]
+    if "%" in name:  # as in "slice%03d.raw 1 20 1", from the first number to the last
+        return sorted(folder.glob(re.sub("%[0-9]*d", "*", name.split()[0])))
+    return [folder / name.strip()]
 
 
 def _is_text(value: str) -> bool:

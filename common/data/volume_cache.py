@@ -23,6 +23,7 @@ from monai.utils import TraceKeys
 from ..files import atomic_file, writable_folder
 from ..shared_batch import process_rank
 from .datalist import files_of
+from .itk_header import meta_image_data
 from .named_labels import naming
 
 __all__ = ["CachedTransform"]
@@ -103,10 +104,12 @@ class CachedTransform(Transform):
 
 
 def _stamps(files: Iterable[str]) -> list[Any]:
-    """Size and time of each file; of a folder, those of all its files."""
+    """Size and time of each file, and of its voxels where they lie apart; of a folder, those of all its files."""
     stamps: list[Any] = []
     for file in files:
         within = sorted(Path(file).rglob("*")) if os.path.isdir(file) else [Path(file)]
+        with suppress(OSError):
+            within += meta_image_data(file)
         for path in within:
             with suppress(OSError):
                 status = path.stat()

@@ -150,6 +150,34 @@ def test_nothing_is_kept_of_what_does_not_show_its_parts(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("told", "data"), [("a.raw", "a.raw"), ("LIST\n{}.raw", "{}.raw"), ("{}%02d.raw 1 3 1", "{}{:02d}.raw")]
+)
+def test_changed_voxels_beside_a_header_replace_their_result(tmp_path: Path, told: str, data: str) -> None:
+    header = tmp_path / "a.mhd"
+    told, voxels = told.format("b"), [np.full((5, 4), number, np.int16) for number in range(3)]
+    files = [tmp_path / data.format("b", number + 1) for number in range(3)] if "%" in told else []
+    if files:
+        for file, plane in zip(files, voxels, strict=True):
+            plane.tofile(file)
+    else:
+        files = [tmp_path / data.format("b")]
+        np.stack(voxels).tofile(files[0])
+    text = "ObjectType = Image\nNDims = 3\nDimSize = 4 5 3\nElementType = MET_SHORT\nElementDataFile = "
+    header.write_text(text + told + "\n")
+
+    def highest(given: dict[str, Any]) -> dict[str, Any]:
+        Counting.calls += 1
+        return {"highest": [int(np.fromfile(file, np.int16).max()) for file in files]}
+
+    cached = CachedTransform(highest, str(tmp_path / "cache"))
+    before = cached({"image": str(header)})
+    assert cached({"image": str(header)}) == before
+    np.full(files[-1].stat().st_size // 2, 7, np.int16).tofile(files[-1])
+    assert cached({"image": str(header)})["highest"][-1] == 7
+    assert Counting.calls == 2
+
+
 def test_a_changed_file_replaces_its_result(item: dict[str, Any], tmp_path: Path) -> None:
     before = CachedTransform(pipeline(), str(tmp_path / "cache"))(item)["image"]
     write(Path(item["image"]), seed=1)
