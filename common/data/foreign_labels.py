@@ -19,7 +19,7 @@ from .label_files import annotation_file, label_entries
 from .label_volume import Grid, LabelVolume, read_grid, read_label_volume, write_label
 from .name_tables import read_name_table, table_beside
 from .naming_cases import how_to_rename, name_images, name_labels
-from .voxel_transfer import onto_grid
+from .voxel_transfer import onto_image
 
 __all__ = ["DrawnSegment", "ForeignLabel", "ImportedLabel", "find_foreign_labels", "import_label"]
 
@@ -121,7 +121,7 @@ def import_label(
     try:
         if not volume.layers.any():
             raise UserError("nothing is drawn in it; draw, or take the file away")
-        layers = onto_grid(volume.layers, volume.grid, grid)
+        layers = onto_image(volume.layers, volume.grid, grid, label=label.path, image=label.image.path)
         options = {"all_segments": described, "allow_missing": allow_missing}
         positive, negative = map_labels_by_name(layers, segments, class_names, **options)
         if negative is not None and label.annotator:

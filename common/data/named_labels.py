@@ -17,7 +17,7 @@ from .itk_header import read_itk_header
 from .label_studies import StudyLabel, segments_in_study, study_label
 from .label_volume import EXTENSIONS, Grid, LabelVolume, read_grid, read_label_volume
 from .library_noise import quiet_readers
-from .voxel_transfer import onto_grid
+from .voxel_transfer import onto_image
 
 __all__ = ["NamedLabel", "naming", "read_named_label"]
 
@@ -93,7 +93,7 @@ def read_named_label(
             raise UserError("nothing is drawn in it; draw, or remove the label")
         if described and image is not None and str(image).lower().endswith(EXTENSIONS):
             grid = read_grid(image)
-            layers = onto_grid(layers, volume.grid, grid)
+            layers = onto_image(layers, volume.grid, grid, label=path, image=image)
         _check_segments(segments, names, coarse=coarse)
         maps = map_labels_by_name(layers, segments, names, allow_missing=True)
         return _finished(maps, grid, num_classes, coarse=coarse)

@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 import numpy as np
 
 from ..errors import UserError
+from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .label_volume import Grid
+from .library_noise import quiet_readers
 
-__all__ = ["onto_grid"]
+__all__ = ["onto_grid", "onto_image"]
 
 _TOLERANCE = 0.1
 """How far a voxel may lie beside one of the image, in the image's voxels."""
+
+
+def onto_image(
+    layers: np.ndarray, source: Grid, grid: Grid, *, label: str | os.PathLike[str], image: str | os.PathLike[str]
+) -> np.ndarray:
+    """Put the voxels of a label map where they lie in the image that it was drawn on.
+
+    Of a NIfTI file whose header does not say where its voxels lie, or says it twice and differently, 3D Slicer and
+    ITK-SNAP, which read with ITK, take another grid than nibabel, whose grids this project works with. The order of the
+    voxels is the same.
+
+    Args:
+        layers: see :func:`onto_grid`.
+        source: their grid.
+        grid: the image's grid.
+        label: file of the label map.
+        image: file of the image, or the folder of a DICOM series.
+
+    Returns:
+        See :func:`onto_grid`.
+
+    Raises:
+        UserError: see :func:`onto_grid`.
+    """
+    drawn_on = _grid_by_itk(image, grid)
+    same = source.shape == drawn_on.shape and np.allclose(source.affine, drawn_on.affine, atol=1e-3)
+    if same or os.fspath(label).lower().endswith(ITK_EXTENSIONS):
+        return onto_grid(layers, source, drawn_on)
+    try:
+        return onto_grid(layers, source, grid)
+    except UserError:
+        with suppress(UserError):
+            return onto_grid(layers, source, drawn_on)
+        raise
+
+
+def _grid_by_itk(image: str | os.PathLike[str], grid: Grid) -> Grid:
+    """Where ITK takes the voxels of a NIfTI volume to lie; of any other image, or one ITK refuses, its grid."""
+    if not os.fspath(image).lower().endswith((".nii", ".nii.gz")):
+        return grid
+    try:
+        with quiet_readers():
+            header = read_itk_header(image)
+    except RuntimeError:
+        return grid
+    # of a slice ITK drops what 3D Slicer, which reads it as a volume, keeps
+    return grid if len(header.shape) < 3 else grid._replace(affine=header.affine)
 
 
 def onto_grid(layers: np.ndarray, source: Grid, target: Grid) -> np.ndarray:

@@ -217,6 +217,53 @@ def test_label_maps_of_slicer(bring: Callable[..., Any], tmp_path: Path) -> None
         np.testing.assert_array_equal(bring(names=names)["p1_scribble.nii.gz"], strokes())
 
 
+def save_two_faced(path: Path, shape: tuple[int, ...], header: str) -> SimpleITK.Image:
+    """A NIfTI image that ITK and nibabel take to lie in different places, as ITK reads it."""
+    image = nib.Nifti1Image(np.zeros(shape, np.int16), None)
+    image.header.set_zooms((1.5, 1.25, 8.0))
+    if header == "contrary":
+        image.set_sform(np.diag([1.5, 1.25, 8.0, 1.0]), 2)
+        image.set_qform(np.diag([-1.5, -1.25, 8.0, 1.0]) + np.eye(4, k=3) * 7.3, 1)
+    nib.save(image, path)
+    read = SimpleITK.ReadImage(str(path))
+    by_itk = np.diag([-1, -1, 1]) @ np.reshape(read.GetDirection(), (3, 3)) @ np.diag(read.GetSpacing())
+    places = [np.append(by_itk, (np.array([-1, -1, 1]) * read.GetOrigin())[:, None], axis=1), nib.load(path).affine[:3]]
+    assert not np.allclose(*places)
+    return read
+
+
+@pytest.mark.parametrize("header", ["silent", "contrary"])
+@pytest.mark.parametrize("shape", [SHAPE, (13, 11, 5)], ids=["even", "odd"])
+@pytest.mark.parametrize("ending", ["seg.nrrd", "mha", "nii.gz"])
+@pytest.mark.parametrize("cropped", [False, True])
+def test_images_whose_place_itk_reads_otherwise(
+    bring: Callable[..., Any], tmp_path: Path, header: str, shape: tuple[int, ...], ending: str, cropped: bool
+) -> None:
+    drawn = np.full(shape, 4, np.uint8)
+    drawn[:12, :10, :4] = strokes()
+    image = save_two_faced(tmp_path / "scans" / "p1.nii.gz", shape, header)
+    label = SimpleITK.GetImageFromArray(with_values(drawn, SLICER_VALUES).T)
+    label.CopyInformation(image)
+    if cropped and ending != "nii.gz":  # only formats of ITK are cropped, by 3D Slicer
+        label = label[2:9, 2:8, 1:3]
+    for number, (name, value) in enumerate(SLICER_VALUES.items() if ending == "seg.nrrd" else ()):
+        label.SetMetaData(f"Segment{number}_Name", name)
+        label.SetMetaData(f"Segment{number}_LabelValue", str(value))
+        label.SetMetaData(f"Segment{number}_Layer", "0")
+    (tmp_path / "drawn").mkdir()
+    SimpleITK.WriteImage(label, str(tmp_path / "drawn" / f"p1.{ending}"))
+    found = bring(**({} if ending == "seg.nrrd" else {"names": "LV=1,bg_scribble=2,RV=3,MYO=4"}))
+    np.testing.assert_array_equal(found["p1_scribble.nii.gz"], drawn)
+
+
+def test_nifti_labels_on_the_grid_that_nibabel_reads(bring: Callable[..., Any], tmp_path: Path) -> None:
+    save_two_faced(tmp_path / "scans" / "p1.nii.gz", SHAPE, "silent")
+    affine = nib.load(tmp_path / "scans" / "p1.nii.gz").affine
+    save_nifti(tmp_path / "drawn" / "p1.nii.gz", with_values(strokes(), SLICER_VALUES), affine)
+    found = bring(names="LV=1,bg_scribble=2,RV=3,MYO=4")
+    np.testing.assert_array_equal(found["p1_scribble.nii.gz"], strokes())
+
+
 def test_axes_in_another_order_and_direction(bring: Callable[..., Any], tmp_path: Path) -> None:
     image = nib.Nifti1Image(with_values(strokes(), SLICER_VALUES), oblique_affine())
     turned = image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))

@@ -300,6 +300,27 @@ def test_a_file_cropped_to_what_is_drawn_and_with_overlaps(tmp_path: Path) -> No
     np.testing.assert_allclose(loaded.affine, AFFINE)
 
 
+@pytest.mark.parametrize("shape", [(4, 6, 2), (5, 7, 3)], ids=["even", "odd"])
+def test_a_drawing_on_an_image_without_a_place(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """ITK, with which 3D Slicer reads, and nibabel take such a file to lie in different places."""
+    image = nib.Nifti1Image(np.zeros(shape, np.int16), None)
+    image.header.set_zooms((1.5, 1.25, 8.0))
+    nib.save(image, tmp_path / "p1.nii.gz")
+    drawn = np.zeros(shape, np.uint8)
+    drawn[:4, :5, :2] = DRAWN
+    path = tmp_path / "p1.seg.nrrd"
+    save_segments(path, [drawn[:3]], [("LV", 1, 0), ("bg_scribble", 2, 0), ("RV", 3, 0)])  # no more rows are drawn in
+    label, placed = (SimpleITK.ReadImage(str(file)) for file in (path, tmp_path / "p1.nii.gz"))
+    label.SetOrigin(placed.GetOrigin())
+    label.SetDirection(placed.GetDirection())
+    SimpleITK.WriteImage(label, str(path))
+    item = {"image": str(tmp_path / "p1.nii.gz"), "label": str(path)}
+    check(item)
+    loaded = LoadLabelsd("label", NAMES, num_classes=3)(item)["label"]
+    np.testing.assert_array_equal(loaded, np.array([3, 2, 0, 1])[drawn][None])
+    np.testing.assert_allclose(loaded.affine, nib.load(tmp_path / "p1.nii.gz").affine)
+
+
 @pytest.mark.parametrize("affine", [np.diag([1.2, 1.2, 1, 1]), np.diag([-1.2, -1.2, 1, 1])])
 @pytest.mark.parametrize("with_image", [True, False])
 def test_names_on_a_flat_image_turn_with_it(tmp_path: Path, affine: np.ndarray, with_image: bool) -> None:
