@@ -18,7 +18,7 @@ _AT_LEAST = {
     **{"seed": 0, "subset_seed": 0, "coarse_seed": 0, "num_workers": 0, "learning_rate": 0, "learning_rate_low": 0},
     **{"batch_size": 1, "max_epochs": 1, "val_interval": 1, "patience": 1},
 }
-_PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels", "patch_size": "numbers of pixels"}
+_PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels"}
 _DEVICES = ("device", "data_device")
 
 

@@ -87,7 +87,8 @@ def check_loadable(path: str, volume: Volume, *, is_image: bool) -> None:
     Raises:
         UserError: it cannot be loaded.
     """
-    shape = nib.load(path).shape if path.endswith(_NIFTI) else volume.shape  # type: ignore[attr-defined]
+    with quiet_readers():
+        shape = nib.load(path).shape if path.endswith(_NIFTI) else volume.shape  # type: ignore[attr-defined]
     if len(shape) > (4 if path.endswith(_NIFTI) else 3):
         raise UserError(
             f"{path}: its shape is {tuple(shape)}; save a volume [X, Y, Z], or [X, Y, Z, T] of frames or channels"
@@ -97,8 +98,12 @@ def check_loadable(path: str, volume: Volume, *, is_image: bool) -> None:
     kind = volume.data.dtype.name
     if volume.channels == 1 and kind in _WRAPPED:
         return
-    import itk  # takes seconds, which files of the common types need not wait for
+    # takes seconds, which files of the common types need not wait for
+    from monai.utils import optional_import
 
+    itk, has_itk = optional_import("itk")
+    if not has_itk:
+        return
     try:
         with quiet_readers():
             itk.ImageFileReader.New(FileName=path)

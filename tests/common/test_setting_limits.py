@@ -12,8 +12,8 @@ from common.setting_limits import check_limits
     [
         {},
         {"seed": 0, "batch_size": 1, "learning_rate": 0.1, "learning_rate_low": 0.1, "patience": None},
-        {"pixdim": None, "roi_size": (64, 32), "patch_size": "$@roi_size"},
-        {"pixdim": [1.5, 2]},
+        {"pixdim": None, "roi_size": (64, 32)},
+        {"pixdim": [1.5, 2], "roi_size": "$@patch_size"},
         {"class_names": ["background", "RV"], "num_classes": 2},
         {"class_names": "$names", "num_classes": 2},
         {"device": torch.device("cpu"), "data_device": "cpu"},
