@@ -173,7 +173,8 @@ def _prepared_as_from_a_datalist(app: Path, volumes: Sequence[dict[str, str]]) -
     """What the network was trained on lies in the run's cache: voxel by voxel that of the plain scribbles."""
     parser = ConfigParser()
     parser.read_config(str(REPO_ROOT / "bundles" / "dmpls" / "configs" / "train.json"))
-    parser["roi_size"], parser["num_classes"] = [48, 48], 4
+    for key, value in read_settings(weights_of(app, "dmpls")).items():
+        parser[key] = value
     plain = parser.get_parsed_content("train#preprocessing")
     cached = [torch.load(file, weights_only=False) for file in (app / "model/dmpls/output/cache").glob("*.pt")]
     # a case that was validated on was scored on its own grid
