@@ -7,15 +7,24 @@ import errno
 import glob
 import json
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 
-__all__ = ["atomic_file", "read_text", "remove_leftovers", "remove_leftovers_below", "writable_folder", "write_json"]
+__all__ = [
+    "atomic_file",
+    "read_text",
+    "remove_leftovers",
+    "remove_leftovers_below",
+    "staged_folder",
+    "writable_folder",
+    "write_json",
+]
 
 _UNIQUE = f".{'[0-9a-f]' * 12}."
 """How a temporary name begins, as a pattern."""
@@ -107,3 +116,23 @@ def writable_folder(path: str | os.PathLike) -> str:
     except OSError as error:
         raise UserError(f"{folder}: cannot write there ({error.strerror}); choose another output_dir") from error
     return str(folder)
+
+
+@contextlib.contextmanager
+def staged_folder(folder: Path, is_made: Callable[[], bool]) -> Iterator[Path]:
+    """A folder to fill beside another one, which it then replaces as a whole.
+
+    Args:
+        folder: the folder, whose parent is made where it is missing.
+        is_made: whether the folder is what it should be already; a process beside this one may have made it meanwhile.
+
+    Raises:
+        UserError: the parent cannot be written to.
+    """
+    parent = writable_folder(folder.parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as place:
+        staging = Path(place) / folder.name
+        yield staging
+        if not is_made():
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(staging, folder)

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from monai.config import get_config_values
 
@@ -23,6 +23,7 @@ __all__ = [
     "check_settings",
     "default_of",
     "departures",
+    "is_number",
     "of",
     "read_settings",
     "read_training",
@@ -197,7 +198,7 @@ def _lines(part: Mapping[str, Any]) -> str:
 def _fits(value: Any, default: Any) -> bool:
     if value is None or default is None:
         sizes = default if value is None else value
-        return sizes is None or (isinstance(sizes, list) and all(_is_number(size) for size in sizes))
+        return sizes is None or (isinstance(sizes, list) and all(is_number(size) for size in sizes))
     if isinstance(default, list):
         return (
             isinstance(value, list)
@@ -207,13 +208,14 @@ def _fits(value: Any, default: Any) -> bool:
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(default, float):
-        return _is_number(value)
+        return is_number(value)
     if isinstance(default, str) and isinstance(value, str):
         return True
     return type(value) is int
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number, and no switch."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

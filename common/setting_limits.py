@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 
 from .errors import UserError
+from .model_settings import is_number
 
 __all__ = ["PATHS", "check_limits", "check_path"]
 
@@ -33,19 +34,19 @@ def check_limits(config: Mapping[str, Any]) -> None:
     """
     for key, least in _AT_LEAST.items():
         value = config.get(key)
-        if _is_number(value) and not value >= least:
+        if is_number(value) and not value >= least:
             raise UserError(f"--{key}: must be at least {least}, got {value}")
     for key, what in _PAIRS.items():
         value = config.get(key)
         if key not in config or isinstance(value, str) or (value is None and key != "roi_size"):
             continue
-        if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(_is_number(v) and v > 0 for v in value):
+        if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(is_number(v) and v > 0 for v in value):
             raise UserError(f"--{key}: must be two positive {what} such as [2,2], got {value!r}")
     low, high = config.get("learning_rate_low"), config.get("learning_rate")
-    if _is_number(low) and _is_number(high) and low > high:
+    if is_number(low) and is_number(high) and low > high:
         raise UserError(f"--learning_rate: {high} is below learning_rate_low, {low}; lower that too")
     names, number = config.get("class_names"), config.get("num_classes")
-    if isinstance(names, (list, tuple)) and _is_number(number) and len(names) != number:
+    if isinstance(names, (list, tuple)) and is_number(number) and len(names) != number:
         raise UserError(
             f"--class_names: names {len(names)} classes where num_classes is {number}; name each of them once"
         )
@@ -73,7 +74,3 @@ def _check_device(key: str, value: str) -> None:
         raise UserError(f"--{key}: {value!r} is no device; give cpu, cuda or cuda:1") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--{key}: is {value!r}, but PyTorch finds no GPU; give cpu, or install its drivers")
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

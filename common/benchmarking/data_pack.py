@@ -7,9 +7,7 @@ import io
 import json
 import lzma
 import os
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from ..data.datalist_writer import FILE_KEYS
 from ..data.nifti_writer import nifti_volume
 from ..data.prepared_case import KIND_OF_SECTION
 from ..errors import UserError
-from ..files import atomic_file, read_text, writable_folder, write_json
+from ..files import atomic_file, read_text, staged_folder, write_json
 
 __all__ = ["pack_data", "unpack_data"]
 
@@ -105,18 +103,13 @@ def unpack_data(folder: Path, target: Path) -> list[Path]:
         chunks.append(path.read_bytes() if path.is_file() else b"")
         if hashlib.sha256(chunks[-1]).hexdigest() != digest:
             raise UserError(f"{path}: is missing or damaged; pack the data again")
-    parent = writable_folder(target.parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{target.name}.", ignore_cleanup_errors=True) as place:
-        staging = Path(place) / target.name  # the run beside this one may be unpacking the same
+    with staged_folder(target, lambda: _is_unpacked(target, manifest, made)) as staging:
         try:
             with lzma.open(io.BytesIO(b"".join(chunks))) as stream, tarfile.open(fileobj=stream) as archive:
                 archive.extractall(staging, filter="data")
         except (lzma.LZMAError, tarfile.TarError, EOFError) as error:
             raise UserError(f"{folder}: cannot be unpacked ({error}); pack the data again") from error
         write_json(staging / _MANIFEST, manifest, indent=1)
-        if not _is_unpacked(target, manifest, made):
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(staging, target)
     return made
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from ..data.annotated_datalist import annotated_datalist, masks_of_datalist
 from ..data.datalist import datalist_info
 from ..data.datalist_writer import write_datalist
 from ..data.scribble_cases import annotate_cases
-from ..files import read_text, writable_folder, write_json
+from ..files import read_text, staged_folder, write_json
 from ..packing.archive import checksum
 
 __all__ = ["variant_datalist"]
@@ -41,9 +39,7 @@ def variant_datalist(datalist: Path, folder: Path, options: Mapping[str, Any]) -
     stamp = {"options": dict(options), "datalist": str(datalist), "sha256": checksum(datalist)}
     if _is_drawn(folder, stamp):
         return made
-    parent = writable_folder(folder.parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as place:
-        staging = Path(place) / folder.name  # the run beside this one may be drawing the same
+    with staged_folder(folder, lambda: _is_drawn(folder, stamp)) as staging:
         drawn = annotate_cases(
             masks_of_datalist(datalist),
             staging,
@@ -53,9 +49,6 @@ def variant_datalist(datalist: Path, folder: Path, options: Mapping[str, Any]) -
         )
         write_datalist(staging / made.name, annotated_datalist(datalist, list(drawn)))
         write_json(staging / _DRAWN, stamp)
-        if not _is_drawn(folder, stamp):
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(staging, folder)
     return made
 
 

@@ -14,17 +14,17 @@ import SimpleITK
 from ..errors import UserError
 from ..files import atomic_file
 from .compressed_files import check_compressed
-from .itk_header import read_itk_header
+from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .library_noise import quiet_readers
 from .nifti_writer import write_nifti
 from .size_limits import promises_too_much
 
 __all__ = ["EXTENSIONS", "Grid", "LabelVolume", "read_grid", "read_label_volume", "write_label"]
 
-EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-"""Ends of the names of files that can be read."""
-
 _NIFTI = (".nii.gz", ".nii")
+
+EXTENSIONS = (*_NIFTI, *ITK_EXTENSIONS)
+"""Ends of the names of files that can be read."""
 
 
 class Grid(NamedTuple):
