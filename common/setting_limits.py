@@ -9,6 +9,7 @@ import torch
 
 from .errors import UserError
 from .model_settings import is_number
+from .running_config import UNRESOLVED
 
 __all__ = ["PATHS", "check_limits", "check_path"]
 
@@ -17,6 +18,7 @@ PATHS = ("output_dir", "dataset_dir", "cache_dir", "weights")
 
 _AT_LEAST = {
     **{"seed": 0, "subset_seed": 0, "coarse_seed": 0, "num_workers": 0, "learning_rate": 0, "learning_rate_low": 0},
+    **{"learning_rate_power": 0, "momentum": 0, "weight_decay": 0},
     **{"batch_size": 1, "max_epochs": 1, "val_interval": 1, "patience": 1},
 }
 _PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels"}
@@ -42,6 +44,12 @@ def check_limits(config: Mapping[str, Any]) -> None:
             continue
         if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(is_number(v) and v > 0 for v in value):
             raise UserError(f"--{key}: must be two positive {what} such as [2,2], got {value!r}")
+    percentiles = config.get("clip_percentiles", [0, 100])
+    if not _is_computed(percentiles) and not _are_percentiles(percentiles):
+        raise UserError(
+            f"--clip_percentiles: must be two percentiles from 0 to 100 such as [0,99], the lower first, "
+            f"got {percentiles!r}; [0,100] clips nothing"
+        )
     low, high = config.get("learning_rate_low"), config.get("learning_rate")
     if is_number(low) and is_number(high) and low > high:
         raise UserError(f"--learning_rate: {high} is below learning_rate_low, {low}; lower that too")
@@ -51,8 +59,8 @@ def check_limits(config: Mapping[str, Any]) -> None:
             f"--class_names: names {len(names)} classes where num_classes is {number}; name each of them once"
         )
     for key in _DEVICES:
-        value = config.get(key)
-        if isinstance(value, str) and not value.startswith(("$", "@")):
+        value = config.get(key, "cpu")
+        if value is None or (isinstance(value, str) and not _is_computed(value)):
             _check_device(key, value)
 
 
@@ -67,10 +75,20 @@ def check_path(key: str, value: Any) -> str:
     return str(value)
 
 
-def _check_device(key: str, value: str) -> None:
+def _is_computed(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(UNRESOLVED)
+
+
+def _are_percentiles(values: Any) -> bool:
+    if not isinstance(values, (list, tuple)) or len(values) != 2 or not all(map(is_number, values)):
+        return False
+    return 0 <= values[0] < values[1] <= 100
+
+
+def _check_device(key: str, value: Any) -> None:
     try:
         kind = torch.device(value).type
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UserError(f"--{key}: {value!r} is no device; give cpu, cuda or cuda:1") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--{key}: is {value!r}, but PyTorch finds no GPU; give cpu, or install its drivers")

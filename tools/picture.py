@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from common.errors import UserError
 from common.files import atomic_file
-from common.transforms.volume_axes import AFFINE_TOLERANCE
+from common.transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 
 # Okabe and Ito's colours, told apart by colour-blind readers: annotated background first, then the classes.
 COLOURS = ("#FFFFFF", "#56B4E9", "#F0E442", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
@@ -245,6 +245,6 @@ def main(
     options["class_names"] = class_names.split(",") if isinstance(class_names, str) else class_names
     for name, file in [(name, file) for name, file in files.items() if file is not None]:
         options[name], place = read_volume(file)
-        if options[name].shape == volume.shape and not np.abs(place - affine).max() <= AFFINE_TOLERANCE:
+        if options[name].shape == volume.shape and affine_gap(place, affine) > AFFINE_TOLERANCE:
             raise UserError(f"{file}: lies elsewhere than {image}, their affines differ; is it the same case?")
     print(save_figure(draw_case(volume, affine, **options), output))

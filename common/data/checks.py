@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
-from ..transforms.volume_axes import AFFINE_TOLERANCE
+from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .compressed_files import check_compressed
 from .label_values import label_problems
 from .named_labels import read_named_label
@@ -226,7 +226,7 @@ def _grid_problems(image: Volume, label: Volume, path: str, image_path: str) -> 
     fix = f"save the label on the grid of {image_path}"
     if label.data.shape != image.shape:
         return [f"{path}: shape {label.data.shape} differs from the image's {image.shape}; {fix}"]
-    gap = float(np.abs(image.affine - label.affine).max())
-    if not gap <= AFFINE_TOLERANCE:
+    gap = affine_gap(image.affine, label.affine)
+    if gap > AFFINE_TOLERANCE:
         return [f"{path}: affine differs from the image's by {gap:.3f} mm (tolerance {AFFINE_TOLERANCE} mm); {fix}"]
     return []

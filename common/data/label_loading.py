@@ -16,6 +16,7 @@ from monai.utils import ImageMetaKey, MetaKeys
 
 from ..errors import UserError
 from ..transforms.coarse_labels_dictionary import UNKNOWN
+from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .itk_header import ITK_EXTENSIONS
 from .named_labels import NamedLabel, read_named_label
 from .volume_reader import read_volume
@@ -89,7 +90,8 @@ class LoadLabelsd(MapTransform):
         volumes = [read_volume(name) for name in names]
         first = volumes[0]
         for name, volume in zip(names, volumes, strict=True):
-            if volume.data.shape != first.data.shape or not np.allclose(volume.affine, first.affine):
+            gap = affine_gap(volume.affine, first.affine)
+            if volume.data.shape != first.data.shape or gap > AFFINE_TOLERANCE:
                 raise UserError(f"{name}: lies on another grid than {names[0]}; save both on the grid of their image")
         affine = to_affine_nd(len(first.shape), first.affine)
         return _tensor(np.stack([volume.data for volume in volumes]), affine, names[0])

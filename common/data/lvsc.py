@@ -27,6 +27,7 @@ from skimage.morphology import convex_hull_image
 
 from ..errors import UserError
 from ..transforms.scribble_random_walk import MOVES, random_walk_scribble, random_walk_v2
+from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .checks import check_items
 from .dicom_series import read_series, sort_series
 from .nifti_writer import write_nifti
@@ -202,7 +203,7 @@ def _write_cine(folder: Path, patient: _Patient) -> dict[str, str]:
     for phase in patient.phases:
         voxels, affine = read_series(list(patient.of_phase(phase)), f"{patient.name} phase {phase}")
         grid = affine if grid is None else grid
-        if frames and (voxels.shape != frames[0].shape or not np.allclose(affine, grid, atol=1e-3)):
+        if frames and (voxels.shape != frames[0].shape or affine_gap(affine, grid) > AFFINE_TOLERANCE):
             raise UserError(
                 f"{patient.name}: phase {phase} has another grid than phase {patient.phases[0]}; leave the patient out"
             )

@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from ..errors import UserError
-from ..transforms.volume_axes import AFFINE_TOLERANCE
+from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .label_volume import Grid
 from .library_noise import quiet_readers
@@ -42,7 +42,7 @@ def onto_image(
         UserError: see :func:`onto_grid`.
     """
     drawn_on = _grid_by_itk(image, grid)
-    same = source.shape == drawn_on.shape and np.allclose(source.affine, drawn_on.affine, atol=AFFINE_TOLERANCE)
+    same = source.shape == drawn_on.shape and affine_gap(source.affine, drawn_on.affine) <= AFFINE_TOLERANCE
     if same or os.fspath(label).lower().endswith(ITK_EXTENSIONS):
         return onto_grid(layers, source, drawn_on)
     try:

@@ -20,7 +20,7 @@ from ..metrics.case_scores import score_case
 from ..metrics.score_document import csv_text, json_text, score_document, summary_table
 from ..metrics.segmentation_scores import summarise
 from ..shared_batch import of_all_processes, process_rank
-from ..transforms.volume_axes import AFFINE_TOLERANCE
+from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 
 __all__ = ["ScoreTable"]
 
@@ -148,8 +148,9 @@ def _single_channel(volume: torch.Tensor) -> torch.Tensor:
 def _spacing(prediction: torch.Tensor, reference: torch.Tensor) -> list[float]:
     if not isinstance(reference, MetaTensor):
         raise UserError("the reference has lost its affine, so its spacing is unknown: load it with LoadImaged")
-    if isinstance(prediction, MetaTensor) and not torch.allclose(
-        prediction.affine.cpu().double(), reference.affine.cpu().double(), rtol=0, atol=AFFINE_TOLERANCE
+    if (
+        isinstance(prediction, MetaTensor)
+        and affine_gap(prediction.affine.cpu(), reference.affine.cpu()) > AFFINE_TOLERANCE
     ):
         raise UserError(
             "the prediction and the reference have different affines: invert the preprocessing before it is scored"

@@ -17,7 +17,7 @@ import numpy as np
 from ..data.compressed_files import check_compressed
 from ..data.volume_reader import Volume, read_volume
 from ..errors import UserError
-from ..transforms.volume_axes import AFFINE_TOLERANCE
+from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .case_files import Reference
 from .case_scores import count_slices, score_case
 
@@ -125,8 +125,8 @@ def _read(path: str, reference: Volume | None = None, reference_path: str = "") 
             f"{path}: shape {volume.shape} differs from {reference.shape} of {reference_path}; "
             "bring the prediction back to the reference's grid"
         )
-    gap = float(np.abs(volume.affine - reference.affine).max())
-    if not gap <= AFFINE_TOLERANCE:
+    gap = affine_gap(volume.affine, reference.affine)
+    if gap > AFFINE_TOLERANCE:
         raise UserError(
             f"{path}: affine differs by {gap:.3f} mm from that of {reference_path} (tolerance {AFFINE_TOLERANCE} mm); "
             "bring the prediction back to the reference's grid"

@@ -41,12 +41,15 @@ _UNTRAINED = "Installed with untrained weights, until a training replaces them (
 
 
 def own_package(bundle: Path) -> Path:
-    """The folder of a packed bundle's own code, whether or not it is there.
+    """The folder of a packed bundle's own code, whether or not it is there, and whatever the bundle's folder is called.
 
     Raises:
         UserError: the metadata cannot be read.
     """
-    return bundle / package_name(bundle.name, str(read_document(bundle / _METADATA).get("version")))
+    version = str(read_document(bundle / _METADATA).get("version"))
+    expected = bundle / package_name(bundle.name, version)
+    found = sorted(path.parent for path in bundle.glob(f"*{package_name('', version)}/__init__.py"))
+    return expected if expected.is_dir() or not found else found[0]
 
 
 def class_names_of(bundle: Path) -> list[str]:

@@ -15,7 +15,7 @@ from monai.utils import ImageMetaKey, MetaKeys
 from ..data.volume_reader import Volume, read_volume
 from ..errors import UserError
 from ..transforms.orient_slices import OrientSlicesd
-from ..transforms.volume_axes import AFFINE_TOLERANCE
+from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 
 __all__ = ["CaseLayers", "load_layers"]
 
@@ -127,7 +127,7 @@ def _label(path: str, image: Volume, image_path: str, num_classes: int) -> np.nd
         raise UserError(f"{path}: has {volume.channels} channels; give a label map of one")
     if data.shape != image.shape:
         raise UserError(f"{path}: shape {data.shape} differs from {image.shape} of {image_path}; is it the same case?")
-    if not np.abs(volume.affine - image.affine).max() <= AFFINE_TOLERANCE:
+    if affine_gap(volume.affine, image.affine) > AFFINE_TOLERANCE:
         raise UserError(f"{path}: lies elsewhere than {image_path}, their affines differ; is it the same case?")
     with np.errstate(invalid="ignore"):
         known = np.where((data >= 0) & (data < num_classes), data, num_classes)

@@ -15,7 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import ImageMetaKey, MetaKeys, TraceKeys
 
 from ..errors import UserError
-from .volume_axes import AFFINE_TOLERANCE, through_plane_axis
+from .volume_axes import AFFINE_TOLERANCE, affine_gap, through_plane_axis
 
 __all__ = ["OrientSlicesd"]
 
@@ -151,8 +151,8 @@ def _plan_of(like: MetaTensor, image: MetaTensor) -> dict[str, Any]:
     shape, of_image = _volume_shape(image.shape[1:]), _volume_shape(trace[TraceKeys.ORIG_SIZE])
     if shape != of_image:
         raise UserError(f"{_name(image)}: shape {shape} differs from the image's {of_image}; {fix}")
-    gap = np.abs(to_affine_nd(3, image.affine.numpy()) - extra["affine"]).max()
-    if extra["has_directions"] and not gap <= AFFINE_TOLERANCE:
+    gap = affine_gap(to_affine_nd(3, image.affine.numpy()), extra["affine"])
+    if extra["has_directions"] and gap > AFFINE_TOLERANCE:
         raise UserError(
             f"{_name(image)}: affine differs from the image's by {gap:.3f} mm (tolerance {AFFINE_TOLERANCE} mm); {fix}"
         )

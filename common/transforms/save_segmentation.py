@@ -19,6 +19,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..files import atomic_file
+from .volume_axes import AFFINE_TOLERANCE, affine_gap
 
 __all__ = ["SaveSegmentationd", "segmentation_path"]
 
@@ -133,7 +134,7 @@ class SaveSegmentationd(SaveImaged):
 def _check_grid(prediction: MetaTensor, image: str) -> None:
     shape, affine = prediction.meta.get(MetaKeys.SPATIAL_SHAPE), prediction.meta.get(MetaKeys.ORIGINAL_AFFINE)
     same_shape = shape is None or list(shape) == list(prediction.shape[1:])
-    if not same_shape or not (affine is None or np.allclose(affine, prediction.affine, atol=1e-3)):
+    if not same_shape or (affine is not None and affine_gap(affine, prediction.affine) > AFFINE_TOLERANCE):
         raise UserError(
             f"the prediction {tuple(prediction.shape[1:])} is not on the grid of {image}: "
             "give Invertd the whole preprocessing, before SaveSegmentationd"

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["AFFINE_TOLERANCE", "through_plane_axis"]
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["AFFINE_TOLERANCE", "affine_gap", "through_plane_axis"]
 
 AFFINE_TOLERANCE = 1e-3
 """Largest difference between the elements of two affines of one grid, in mm."""
 
 _ANISOTROPY = 1.5
+
+
+def affine_gap(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the largest difference between the elements of two affines, in mm.
+
+    Infinite where an element is not a number, so that a comparison with ``AFFINE_TOLERANCE`` never passes by chance.
+
+    Args:
+        first: an affine from voxels to mm.
+        second: another one of the same shape.
+    """
+    gap = float(np.abs(np.asarray(first, dtype=float) - np.asarray(second, dtype=float)).max())
+    return np.inf if np.isnan(gap) else gap
 
 
 def through_plane_axis(spacing: Sequence[float], shape: Sequence[int]) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from monai.bundle import ConfigParser, create_workflow
+
+from common.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "baselines" / "configs"
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.json"))
@@ -40,6 +43,17 @@ def terms(run: Any) -> dict[str, float]:
 
 def test_the_methods_of_the_benchmark_are_there():
     assert METHODS == ["dense", "gated_crf", "pce", "wpce"]
+
+
+def test_a_training_resumes_with_its_own_method(phantom_dir, tmp_path):
+    train(phantom_dir, tmp_path, "wpce")
+    assert json.loads((tmp_path / "model.json").read_text())["training"]["method"] == "wpce"
+    with pytest.raises(RuntimeError) as error:
+        train(phantom_dir, tmp_path, "dense", max_epochs=2, resume=True)
+    cause = error.value.__cause__
+    while not isinstance(cause, UserError):
+        cause = cause.__cause__
+    assert "was trained with method 'wpce', which is 'dense' now; resume with the same" in str(cause)
 
 
 @pytest.mark.parametrize(

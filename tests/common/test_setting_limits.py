@@ -17,6 +17,8 @@ from common.setting_limits import check_limits
         {"class_names": ["background", "RV"], "num_classes": 2},
         {"class_names": "$names", "num_classes": 2},
         {"device": torch.device("cpu"), "data_device": "cpu"},
+        {"clip_percentiles": (0, 99.5), "momentum": 0, "weight_decay": 0.0},
+        {"clip_percentiles": "@percentiles"},
         {"device": "$torch.device('cuda')", "data_device": "@device"},
     ],
 )
@@ -43,6 +45,16 @@ def test_usual_values(config):
             {"class_names": ["background", "RV"], "num_classes": 4},
             "--class_names: names 2 classes where num_classes is 4; name each of them once",
         ),
+        ({"weight_decay": -1.0}, "--weight_decay: must be at least 0, got -1.0"),
+        *[
+            (
+                {"clip_percentiles": value},
+                "--clip_percentiles: must be two percentiles from 0 to 100 such as [0,99], the lower first, "
+                f"got {value!r}; [0,100] clips nothing",
+            )
+            for value in (None, 5, "abc", [1], [1, 2, 3], [90, 10], [5, 5], [-1, 99], [0, 101], ["a", "b"], [0, True])
+        ],
+        ({"data_device": None}, "--data_device: None is no device; give cpu, cuda or cuda:1"),
         ({"device": "gpu"}, "--device: 'gpu' is no device; give cpu, cuda or cuda:1"),
     ],
 )

@@ -94,6 +94,15 @@ def test_names_zip_files_and_folders_go_together(release, app, tmp_path, capsys)
     assert (app / "model" / "dmpls" / "dmpls_0_1_0" / "networks" / "dual_branch_unet.py").is_file()
 
 
+def test_a_release_keeps_the_name_that_its_folder_was_given(release, app, tmp_path, capsys):
+    folder = unpack(release, tmp_path).rename(tmp_path / "of_our_ward")
+    label.main("install", str(folder), app=str(app))
+    bundle = app / "model" / "of_our_ward"
+    assert capsys.readouterr().out.startswith(f"{bundle}: background, RV, MYO, LV; trained weights")
+    label.main("init", str(bundle), class_names="background,lesion", force=True)  # by the release's own code
+    assert "untrained weights for background, lesion" in capsys.readouterr().out
+
+
 def test_all_are_installed_or_none(release, app):
     with pytest.raises(UserError, match="no_such_bundle: is no bundle"):
         label.main("install", str(release), "no_such_bundle", app=str(app))

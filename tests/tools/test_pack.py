@@ -177,6 +177,8 @@ def test_a_release_is_not_packed_again(packed, tmp_path):
     folder = unpack(packed / f"{SMALLEST}_v0.1.0.zip", tmp_path)
     with pytest.raises(UserError, match=f"{SMALLEST}: is a release already, with its own code; pack the bundle that"):
         main(str(folder), output=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="of_our_ward: is a release already"):
+        main(str(folder.rename(tmp_path / "of_our_ward")), output=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -47,6 +47,7 @@ def test_the_same_as_monai_loads(tmp_path: Path, label: np.ndarray) -> None:
 def test_several_annotators(tmp_path: Path) -> None:
     files = [write(tmp_path / "a.nrrd"), write(tmp_path / "b.mha", 3 - LABEL)]
     np.testing.assert_array_equal(LOAD({"label": files})["label"], np.stack([LABEL, 3 - LABEL]))
+    LOAD({"label": [files[0], write(tmp_path / "e.nrrd", origin=7.0005)]})  # what headers of 32 bits leave of a place
     for other in (write(tmp_path / "c.nrrd", origin=8), write(tmp_path / "d.nrrd", LABEL[:4])):
         with pytest.raises(UserError) as caught:
             LOAD({"label": [files[0], other]})

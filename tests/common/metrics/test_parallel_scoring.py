@@ -144,7 +144,7 @@ BAD = {
     "another origin": (volume(), moved_affine(1.0), r"affine differs by 1\.000 mm from that of .*c1_gt\.nii\.gz"),
     "flipped axis": (volume(), np.diag([-2.0, 1.5, 5.0, 1.0]), r"affine differs by 4\.000 mm"),
     "another spacing": (volume(), np.diag([2.0, 1.5, 8.0, 1.0]), r"affine differs by 3\.000 mm"),
-    "no affine": (volume(), not_a_number(), r"affine differs by nan mm"),
+    "no affine": (volume(), not_a_number(), r"affine differs by inf mm"),
     "unknown class": (np.where(volume() == 1, 7, volume()), AFFINE, "the prediction holds the value 7, which is none"),
     "fractions": (volume() * 0.5, AFFINE, "the prediction holds fractions"),
     "nan": (np.where(volume() == 1, np.nan, volume()), AFFINE, "the prediction holds fractions"),

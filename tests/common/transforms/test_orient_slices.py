@@ -13,7 +13,7 @@ from monai.transforms import Compose, Invertd
 
 from common.errors import UserError
 from common.transforms.orient_slices import OrientSlicesd
-from common.transforms.volume_axes import through_plane_axis
+from common.transforms.volume_axes import AFFINE_TOLERANCE, affine_gap, through_plane_axis
 
 
 def volume(codes: str, spacing: dict[str, float], size: tuple[int, int, int] = (5, 6, 7)) -> MetaTensor:
@@ -46,6 +46,18 @@ def test_radiological_axes(codes: str, spacing: dict[str, float], expected: str)
     turned = OrientSlicesd("image")({"image": volume(codes, spacing)})["image"]
     assert "".join(nib.aff2axcodes(turned.affine)) == expected
     assert np.linalg.norm(turned.affine[:3, 2]) == pytest.approx(4.0)
+
+
+def test_affines_of_one_grid() -> None:
+    affine = volume("SAR", AXIAL).affine
+    moved = affine.clone()
+    moved[1, 3] -= 0.25
+    assert affine_gap(affine, affine.numpy()) == 0.0
+    assert affine_gap(affine.numpy(), moved) == pytest.approx(0.25)
+    for nowhere in (np.nan, np.inf):
+        moved[0, 0] = nowhere
+        assert affine_gap(affine, moved) > AFFINE_TOLERANCE
+        assert affine_gap(moved, moved) > AFFINE_TOLERANCE
 
 
 def test_voxels_keep_their_place_in_the_patient() -> None:
