@@ -11,15 +11,15 @@ from .errors import UserError
 from .model_settings import is_number
 from .running_config import UNRESOLVED
 
-__all__ = ["PATHS", "check_limits", "check_path"]
+__all__ = ["PATHS", "check_device", "check_limits", "check_path"]
 
 PATHS = ("output_dir", "dataset_dir", "cache_dir", "weights")
 """Keys whose values are paths, also where they look like a number."""
 
 _AT_LEAST = {
-    **{"seed": 0, "subset_seed": 0, "coarse_seed": 0, "num_workers": 0, "learning_rate": 0, "learning_rate_low": 0},
-    **{"learning_rate_power": 0, "momentum": 0, "weight_decay": 0},
-    **{"batch_size": 1, "max_epochs": 1, "val_interval": 1, "patience": 1},
+    0: """seed subset_seed coarse_seed num_workers learning_rate learning_rate_low learning_rate_power
+        learning_rate_decay learning_rate_step learning_rate_gamma momentum weight_decay instance_noise a1 a2 a3""",
+    1: "batch_size max_epochs val_interval patience learning_rate_period discriminator_filters",
 }
 _PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels"}
 _DEVICES = ("device", "data_device")
@@ -34,10 +34,11 @@ def check_limits(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: for the first value that is out of its range, with the key.
     """
-    for key, least in _AT_LEAST.items():
-        value = config.get(key)
-        if is_number(value) and not value >= least:
-            raise UserError(f"--{key}: must be at least {least}, got {value}")
+    for least, keys in _AT_LEAST.items():
+        for key in keys.split():
+            value = config.get(key)
+            if is_number(value) and not value >= least:
+                raise UserError(f"--{key}: must be at least {least}, got {value}")
     for key, what in _PAIRS.items():
         value = config.get(key)
         if key not in config or isinstance(value, str) or (value is None and key != "roi_size"):
@@ -61,7 +62,7 @@ def check_limits(config: Mapping[str, Any]) -> None:
     for key in _DEVICES:
         value = config.get(key, "cpu")
         if value is None or (isinstance(value, str) and not _is_computed(value)):
-            _check_device(key, value)
+            check_device(key, value)
 
 
 def check_path(key: str, value: Any) -> str:
@@ -75,6 +76,22 @@ def check_path(key: str, value: Any) -> str:
     return str(value)
 
 
+def check_device(key: str, value: str | None) -> None:
+    """Refuse a device that PyTorch does not find.
+
+    Args:
+        key: name of the key, for the message.
+        value: such as ``cuda:1``.
+
+    Raises:
+        UserError: there is no such device, or ``value`` is None.
+    """
+    try:
+        torch.empty(0, device=torch.device(value or "none"))
+    except Exception as error:  # what PyTorch raises depends on the device and on how it was built
+        raise UserError(f"--{key}: PyTorch finds no device {value!r} here; give cpu, cuda or cuda:1") from error
+
+
 def _is_computed(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(UNRESOLVED)
 
@@ -83,12 +100,3 @@ def _are_percentiles(values: Any) -> bool:
     if not isinstance(values, (list, tuple)) or len(values) != 2 or not all(map(is_number, values)):
         return False
     return 0 <= values[0] < values[1] <= 100
-
-
-def _check_device(key: str, value: Any) -> None:
-    try:
-        kind = torch.device(value).type
-    except (RuntimeError, TypeError) as error:
-        raise UserError(f"--{key}: {value!r} is no device; give cpu, cuda or cuda:1") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--{key}: is {value!r}, but PyTorch finds no GPU; give cpu, or install its drivers")

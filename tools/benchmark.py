@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from common.benchmarking.data_pack import pack_data, unpack_data
 from common.benchmarking.model_card import with_weights
 from common.benchmarking.result_pages import write_pages
@@ -28,6 +26,7 @@ from common.benchmarking.tables import overviews, with_tables
 from common.errors import UserError
 from common.files import atomic_file, read_text
 from common.packing.bundle_folder import bundle_folder, bundle_folders
+from common.setting_limits import check_device
 
 PACKED = "pack.json"
 UNPACKED = "unpacked"
@@ -103,7 +102,8 @@ def main(
         raise UserError(f"--suite {suite}: name one suite to run")
     if budget is not None and (type(budget) not in (int, float) or not budget > 0):
         raise UserError(f"--budget is {budget!r}; give minutes above 0")
-    _check_device(device)
+    if device is not None:
+        check_device("device", device)
     [only] = chosen
     setting = next(iter(only.settings)) if setting is None else setting
     if setting not in only.settings:
@@ -194,13 +194,6 @@ def _prepared(suite: Suite, data: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: no such datalist; {suite.prepare.format(output=path.parent)}")
     return path.absolute()
-
-
-def _check_device(device: str | None) -> None:
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:  # what PyTorch raises depends on the device and on how it was built
-        raise UserError(f"--device {device}: PyTorch finds no such device here; give cpu, cuda or cuda:1") from error
 
 
 def _words(text: Any) -> list[str]:

@@ -45,6 +45,7 @@ def test_usual_values(config):
             {"class_names": ["background", "RV"], "num_classes": 4},
             "--class_names: names 2 classes where num_classes is 4; name each of them once",
         ),
+        ({"learning_rate_period": 0}, "--learning_rate_period: must be at least 1, got 0"),
         ({"weight_decay": -1.0}, "--weight_decay: must be at least 0, got -1.0"),
         *[
             (
@@ -54,8 +55,8 @@ def test_usual_values(config):
             )
             for value in (None, 5, "abc", [1], [1, 2, 3], [90, 10], [5, 5], [-1, 99], [0, 101], ["a", "b"], [0, True])
         ],
-        ({"data_device": None}, "--data_device: None is no device; give cpu, cuda or cuda:1"),
-        ({"device": "gpu"}, "--device: 'gpu' is no device; give cpu, cuda or cuda:1"),
+        ({"data_device": None}, "--data_device: PyTorch finds no device None here; give cpu, cuda or cuda:1"),
+        ({"device": "gpu"}, "--device: PyTorch finds no device 'gpu' here; give cpu, cuda or cuda:1"),
     ],
 )
 def test_values_out_of_range(config, message):
@@ -64,7 +65,6 @@ def test_values_out_of_range(config, message):
     assert str(caught.value) == message
 
 
-def test_a_gpu_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"^--data_device: is 'cuda:0', but PyTorch finds no GPU; give cpu"):
-        check_limits({"data_device": "cuda:0"})
+def test_a_gpu_that_is_not_there():
+    with pytest.raises(UserError, match=r"^--data_device: PyTorch finds no device 'cuda:99' here; give cpu"):
+        check_limits({"data_device": "cuda:99"})

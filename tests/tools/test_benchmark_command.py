@@ -241,8 +241,8 @@ def test_packed_data_and_drawn_labels(place: Path) -> None:
         ({"setting": "huge"}, "--setting huge: suite hearts has tiny, long"),
         ({"methods": "dmpls"}, "--methods: suite hearts has no row or group 'dmpls'"),
         ({"seeds": "one"}, "--seeds is 'one'; give whole numbers from 0 on"),
-        ({"device": "gpu"}, "--device gpu: PyTorch finds no such device here; give cpu, cuda or cuda:1"),
-        ({"device": "cuda:99"}, "--device cuda:99: PyTorch finds no such device here"),
+        ({"device": "gpu"}, "--device: PyTorch finds no device 'gpu' here; give cpu, cuda or cuda:1"),
+        ({"device": "cuda:99"}, "--device: PyTorch finds no device 'cuda:99' here"),
         ({"budget": 0}, "--budget is 0; give minutes above 0"),
         (
             {"data": "/nowhere"},
