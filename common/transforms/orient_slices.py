@@ -68,7 +68,7 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if in_plane not in _IN_PLANE_ORDERS:
-            raise UserError(f"in_plane is {in_plane!r}: choose one of {', '.join(_IN_PLANE_ORDERS)}")
+            raise UserError(f"orientation is {in_plane!r}: choose one of {', '.join(_IN_PLANE_ORDERS)}")
         if pixdim is not None and (len(pixdim) != 2 or min(pixdim) <= 0):
             raise UserError(f"pixdim is {list(pixdim)}: give two positive in-plane spacings in mm")
         self.in_plane = in_plane

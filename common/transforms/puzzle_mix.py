@@ -74,8 +74,8 @@ class PuzzleMix:
             raise UserError(f"mix_levels must be at least 2, got {n_labels}")
         if min(neigh_size, t_size) < 1:
             raise UserError(f"mix_neighbourhood and transport_patch must be at least 1, got {neigh_size} and {t_size}")
-        if not block_nums or min(block_nums) < 1:
-            raise UserError(f"mix_blocks needs positive numbers of blocks, got {list(block_nums)}")
+        if not block_nums or not all(isinstance(number, int) and number >= 1 for number in block_nums):
+            raise UserError(f"mix_blocks needs whole positive numbers of blocks, got {block_nums}")
         self.alpha = alpha
         self.energy_options: dict[str, Any] = {
             "n_labels": n_labels,

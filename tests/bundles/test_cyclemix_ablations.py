@@ -200,7 +200,7 @@ def test_options_of_the_mix_reach_it():
         ({"mixup_alpha": 0.0}, "mixup_alpha must be above 0, got 0"),
         ({"mix_levels": 1}, "mix_levels must be at least 2, got 1"),
         ({"mix_eta": -1.0}, "mix_eta must not be negative, got -1"),
-        ({"mix_blocks": []}, "mix_blocks needs positive numbers of blocks, got []"),
+        ({"mix_blocks": []}, "mix_blocks needs whole positive numbers of blocks, got []"),
         ({"transport_patch": 0}, "mix_neighbourhood and transport_patch must be at least 1, got 4 and 0"),
         ({"transport_cost": 0.0}, "transport_cost must be above 0, got 0"),
         ({"occlusion_size": 0}, "occlusion_size must be at least 1 pixel, got 0"),

@@ -11,9 +11,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.bundle import create_workflow
+from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
 
+from common.bundle import apply_preset
 from common.errors import UserError
 from tools.prepare import main as prepare
 
@@ -50,6 +51,19 @@ def data_set(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
         return tmp_path / name
 
     return prepared
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_compact_preset_shows_as_much_of_every_data_set(name: str) -> None:
+    fields = {}
+    for preset in ("default", "compact"):
+        files = [str(CONFIGS / "train.json"), str(CONFIGS / "data" / f"{name}.json")]
+        parser = ConfigParser(ConfigParser.load_config_files(files))
+        parser["preset"] = preset
+        apply_preset(parser)
+        fields[preset] = np.multiply(parser["pixdim"], parser["roi_size"])  # in mm
+        assert np.prod(parser["roi_size"]) <= 224 * 224
+    assert np.all(fields["compact"] >= 0.94 * fields["default"])
 
 
 @pytest.mark.parametrize("name", CLASSES)

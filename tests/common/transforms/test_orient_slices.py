@@ -232,7 +232,7 @@ def test_a_pickled_transform_inverts_where_processes_are_spawned(monkeypatch: py
 
 
 def test_mistakes() -> None:
-    with pytest.raises(UserError, match="in_plane is 'neuro': choose one of radiological, stored"):
+    with pytest.raises(UserError, match="orientation is 'neuro': choose one of radiological, stored"):
         OrientSlicesd("image", in_plane="neuro")
     with pytest.raises(UserError, match=r"pixdim is \[1\.5\]: give two positive"):
         OrientSlicesd("image", pixdim=[1.5])

@@ -182,8 +182,11 @@ def test_same_seed_same_bytes() -> None:
         ({"n_labels": 1}, "mix_levels must be at least 2, got 1"),
         ({"neigh_size": 0}, "mix_neighbourhood and transport_patch must be at least 1, got 0 and 4"),
         ({"t_size": 0}, "mix_neighbourhood and transport_patch must be at least 1, got 4 and 0"),
-        ({"block_nums": ()}, r"mix_blocks .* got \[\]"),
-        ({"block_nums": (0, 2)}, r"mix_blocks .* got \[0, 2\]"),
+        ({"block_nums": []}, r"mix_blocks .* got \[\]"),
+        ({"block_nums": [0, 2]}, r"mix_blocks .* got \[0, 2\]"),
+        ({"block_nums": ["a", "b"]}, r"mix_blocks .* got \['a', 'b'\]"),
+        ({"block_nums": [2.5]}, r"mix_blocks .* got \[2\.5\]"),
+        ({"block_nums": None}, r"mix_blocks .* got None"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
