@@ -22,6 +22,7 @@ _AT_LEAST = {
     1: "batch_size max_epochs val_interval patience learning_rate_period discriminator_filters",
 }
 _PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels"}
+_INTERPOLATIONS = ("bilinear", "nearest", "nearest-exact")
 _DEVICES = ("device", "data_device")
 
 
@@ -51,6 +52,12 @@ def check_limits(config: Mapping[str, Any]) -> None:
             f"--clip_percentiles: must be two percentiles from 0 to 100 such as [0,99], the lower first, "
             f"got {percentiles!r}; [0,100] clips nothing"
         )
+    mode = config.get("image_interpolation", _INTERPOLATIONS[0])
+    if not _is_computed(mode) and not _is_interpolation(mode):
+        raise UserError(
+            f"--image_interpolation: must be one of {', '.join(_INTERPOLATIONS)}, or the order of a spline such as "
+            f"'$3', got {mode!r}"
+        )
     low, high = config.get("learning_rate_low"), config.get("learning_rate")
     if is_number(low) and is_number(high) and low > high:
         raise UserError(f"--learning_rate: {high} is below learning_rate_low, {low}; lower that too")
@@ -61,7 +68,7 @@ def check_limits(config: Mapping[str, Any]) -> None:
         )
     for key in _DEVICES:
         value = config.get(key, "cpu")
-        if value is None or (isinstance(value, str) and not _is_computed(value)):
+        if not isinstance(value, torch.device) and not _is_computed(value):
             check_device(key, value)
 
 
@@ -76,7 +83,7 @@ def check_path(key: str, value: Any) -> str:
     return str(value)
 
 
-def check_device(key: str, value: str | None) -> None:
+def check_device(key: str, value: Any) -> None:
     """Refuse a device that PyTorch does not find.
 
     Args:
@@ -84,16 +91,20 @@ def check_device(key: str, value: str | None) -> None:
         value: such as ``cuda:1``.
 
     Raises:
-        UserError: there is no such device, or ``value`` is None.
+        UserError: there is no such device, or ``value`` names none.
     """
     try:
-        torch.empty(0, device=torch.device(value or "none"))
+        torch.empty(0, device=torch.device("none" if value is None else value))
     except Exception as error:  # what PyTorch raises depends on the device and on how it was built
         raise UserError(f"--{key}: PyTorch finds no device {value!r} here; give cpu, cuda or cuda:1") from error
 
 
 def _is_computed(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(UNRESOLVED)
+
+
+def _is_interpolation(mode: Any) -> bool:
+    return mode in _INTERPOLATIONS if isinstance(mode, str) else is_number(mode) and mode in range(6)
 
 
 def _are_percentiles(values: Any) -> bool:

@@ -18,7 +18,9 @@ from common.setting_limits import check_limits
         {"class_names": "$names", "num_classes": 2},
         {"device": torch.device("cpu"), "data_device": "cpu"},
         {"clip_percentiles": (0, 99.5), "momentum": 0, "weight_decay": 0.0},
-        {"clip_percentiles": "@percentiles"},
+        {"clip_percentiles": "@percentiles", "image_interpolation": "$3"},
+        {"image_interpolation": 3},
+        {"image_interpolation": "nearest-exact"},
         {"device": "$torch.device('cuda')", "data_device": "@device"},
     ],
 )
@@ -55,6 +57,16 @@ def test_usual_values(config):
             )
             for value in (None, 5, "abc", [1], [1, 2, 3], [90, 10], [5, 5], [-1, 99], [0, 101], ["a", "b"], [0, True])
         ],
+        *[
+            (
+                {"image_interpolation": value},
+                "--image_interpolation: must be one of bilinear, nearest, nearest-exact, or the order of a spline such "
+                f"as '$3', got {value!r}",
+            )
+            for value in ("cubic", None, 6, -1, 1.5, True, [1])
+        ],
+        ({"device": -1}, "--device: PyTorch finds no device -1 here; give cpu, cuda or cuda:1"),
+        ({"data_device": [1]}, "--data_device: PyTorch finds no device [1] here; give cpu, cuda or cuda:1"),
         ({"data_device": None}, "--data_device: PyTorch finds no device None here; give cpu, cuda or cuda:1"),
         ({"device": "gpu"}, "--device: PyTorch finds no device 'gpu' here; give cpu, cuda or cuda:1"),
     ],
