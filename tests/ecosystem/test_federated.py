@@ -23,6 +23,7 @@ from tools import pack
 pytestmark = [pytest.mark.ecosystem, pytest.mark.timeout(900)]
 
 BUNDLES = ["attenscribble", "coarse_labels", "cyclemix", "dmpls", "maag"]
+CLASSES = ["background", "RV", "MYO", "LV"]
 SMALL = {"filters": 4, "pixdim": [4.0, 4.0], "roi_size": [64, 64], "fresh": "true", "progress": "false"}
 DOCUMENT = REPO_ROOT / "docs" / "federated.md"
 
@@ -114,7 +115,8 @@ def test_two_rounds_of_two_hospitals_give_weights_that_infer(bundle, python, pha
 
     settings = json.loads((output / "model.json").read_text())
     assert (settings["settings"]["filters"], settings["settings"]["num_classes"]) == (4, 4)
-    assert settings["training"] == {"bundle": root.name, "sites": 2, "rounds": 2, "local_epochs": 1}
+    told = {"bundle": root.name, "sites": 2, "rounds": 2, "local_epochs": 1, "class_names": CLASSES}
+    assert settings["training"] == told
     image = Path(json.loads(Path(sites["hospital-a"]["datalist"]).read_text())["validation"][0]["image"])
     words = [
         "-m",
