@@ -124,7 +124,8 @@ def draw_weights(bundle: Path, *, seed: int, class_names: Sequence[str] | None =
         UserError: a file cannot be read or written, or the network cannot be built.
     """
     names = list(class_names or class_names_of(bundle))
-    handlers = read_document(bundle / _TRAIN).get("train", {}).get("handlers", [])
+    document = read_document(bundle / _TRAIN)
+    handlers = document.get("train", {}).get("handlers", [])
     found = handlers[writer(bundle / _TRAIN, handlers)]
     parser: ConfigParser = merged([bundle / _INFERENCE])
     parser["bundle_root"], parser["num_classes"] = str(bundle), len(names)
@@ -136,7 +137,7 @@ def draw_weights(bundle: Path, *, seed: int, class_names: Sequence[str] | None =
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{bundle}: its network cannot be built ({reason}); install the bundle anew") from error
-    training = {"bundle": found.get("training", {}).get("bundle", bundle.name), "seed": seed}
+    training = {"bundle": document.get("provenance", {}).get("bundle", bundle.name), "seed": seed}
     if not has_classes(bundle, names):
         _rename_classes(bundle, names)
     with atomic_file(bundle / WEIGHTS) as temporary:

@@ -101,12 +101,10 @@ def settings_of(bundle: str) -> dict[str, str]:
     """What a training writes beside its weights."""
     handlers = config(bundle, "train")["train"]["handlers"]
     (checkpoint,) = (handler for handler in handlers if handler["_target_"].endswith("AtomicCheckpoint"))
+    assert checkpoint["training"] == "@provenance"
     told = {"bundle": bundle, "seed": "@seed", "class_names": "@class_names"}
-    if bundle == "baselines":  # whose overlays are methods of their own
-        assert checkpoint["training"] == "@provenance"
-        assert config(bundle, "train")["provenance"] == {**told, "method": "pce"}
-    else:
-        assert checkpoint["training"] == told
+    of_overlays = {"method": "pce"} if bundle == "baselines" else {}
+    assert config(bundle, "train")["provenance"] == told | of_overlays
     return checkpoint["settings"]
 
 

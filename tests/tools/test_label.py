@@ -101,6 +101,8 @@ def test_a_release_keeps_the_name_that_its_folder_was_given(release, app, tmp_pa
     assert capsys.readouterr().out.startswith(f"{bundle}: background, RV, MYO, LV; trained weights")
     label.main("init", str(bundle), class_names="background,lesion", force=True)  # by the release's own code
     assert "untrained weights for background, lesion" in capsys.readouterr().out
+    told = json.loads((bundle / "models" / "model.json").read_text())["training"]
+    assert told == {"bundle": "cyclemix", "seed": 0, "epochs": 0, "iterations": 0}
 
 
 def test_all_are_installed_or_none(release, app):
