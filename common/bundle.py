@@ -17,7 +17,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from .distributed import first_to_fail
 from .errors import UserError
 from .model_settings import default_of, departures
-from .running_config import UNRESOLVED, executed, is_given, parameters, running_parser
+from .running_config import executed, is_computed, is_given, parameters, running_parser
 from .setting_limits import PATHS, check_limits, check_path
 from .tracking import keys_of_tracking, prepare_tracking
 
@@ -68,7 +68,7 @@ def start(*, weights: str | None = None) -> None:
         original = ConfigParser(ConfigParser.load_config_files(files))
         checked = check_overrides(original, {key: value for key, value in overrides.items() if key not in known})
         for key, value in checked.items():
-            if key.startswith("+") or (isinstance(value, str) and value.startswith(UNRESOLVED)):
+            if key.startswith("+") or is_computed(value):
                 continue
             if parser.get(key) != value or type(parser.get(key)) is not type(value):
                 parser[key] = value
@@ -139,16 +139,14 @@ def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str
             close = difflib.get_close_matches(name.split(ID_SEP_KEY)[0], list(config.get()), n=1)
             hint = f"did you mean --{close[0]}?" if close else "see the table of keys in the bundle's docs/README.md"
             raise UserError(f"--{key}: unknown key; {hint}")
-        is_path = key in PATHS and value is not None and not str(value).startswith(UNRESOLVED)
+        is_path = key in PATHS and value is not None and not is_computed(value)
         given = check_path(key, value) if is_path else value
         converted[key.replace("#", ID_SEP_KEY)] = _converted(key, given, default_of(config[name]))
     return converted
 
 
 def _converted(key: str, value: Any, original: Any) -> Any:
-    if isinstance(value, str) and value.startswith(UNRESOLVED):
-        return value
-    if original is None or (isinstance(original, str) and original.startswith(UNRESOLVED)):
+    if is_computed(value) or original is None or is_computed(original):
         return value
     if value is None and isinstance(original, (str, list)):
         return None

@@ -12,10 +12,9 @@ import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
-__all__ = ["UNRESOLVED", "executed", "is_given", "parameters", "running_parser"]
+__all__ = ["executed", "is_computed", "is_given", "parameters", "running_parser"]
 
-UNRESOLVED = ("$", "@", "%")
-"""How texts of a configuration begin that MONAI replaces by something else."""
+_UNRESOLVED = ("$", "@", "%")
 _NO_SETTINGS = {"imports", "initialize", "run", "finalize"}
 _NO_SETTINGS |= {"tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config"}
 
@@ -59,10 +58,15 @@ def executed() -> dict[str, Any]:
     return copy.deepcopy(running_parser().get())
 
 
+def is_computed(value: Any) -> bool:
+    """Whether a value of a configuration is a text that MONAI replaces by something else: ``$``, ``@`` or ``%``."""
+    return isinstance(value, str) and value.startswith(_UNRESOLVED)
+
+
 def is_given(key: str) -> bool:
     """Whether a key of the running configuration holds a value, such as MONAI Label's items, and no expression."""
     value = running_parser().get(key.replace("#", ID_SEP_KEY))
-    return not (isinstance(value, str) and value.startswith(UNRESOLVED))
+    return not is_computed(value)
 
 
 def _is_list_of_values(value: Any) -> bool:
@@ -75,7 +79,7 @@ def _is_plain(parser: ConfigParser, key: str, seen: set[str]) -> bool:
         return key in seen
     value = parser.get(key)
     if isinstance(value, list):
-        return not any(isinstance(item, (dict, list)) or str(item).startswith(UNRESOLVED) for item in value)
+        return not any(isinstance(item, (dict, list)) or is_computed(item) for item in value)
     if not isinstance(value, str):
         return not isinstance(value, dict)
     references = ReferenceResolver.match_refs_pattern(value)

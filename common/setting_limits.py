@@ -9,7 +9,7 @@ import torch
 
 from .errors import UserError
 from .model_settings import is_number
-from .running_config import UNRESOLVED
+from .running_config import is_computed
 
 __all__ = ["PATHS", "check_device", "check_limits", "check_path"]
 
@@ -47,13 +47,13 @@ def check_limits(config: Mapping[str, Any]) -> None:
         if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(is_number(v) and v > 0 for v in value):
             raise UserError(f"--{key}: must be two positive {what} such as [2,2], got {value!r}")
     percentiles = config.get("clip_percentiles", [0, 100])
-    if not _is_computed(percentiles) and not _are_percentiles(percentiles):
+    if not is_computed(percentiles) and not _are_percentiles(percentiles):
         raise UserError(
-            f"--clip_percentiles: must be two percentiles from 0 to 100 such as [0,99], the lower first, "
+            "--clip_percentiles: must be two percentiles from 0 to 100 such as [0,99], the lower first, "
             f"got {percentiles!r}; [0,100] clips nothing"
         )
     mode = config.get("image_interpolation", _INTERPOLATIONS[0])
-    if not _is_computed(mode) and not _is_interpolation(mode):
+    if not is_computed(mode) and not _is_interpolation(mode):
         raise UserError(
             f"--image_interpolation: must be one of {', '.join(_INTERPOLATIONS)}, or the order of a spline such as "
             f"'$3', got {mode!r}"
@@ -68,7 +68,7 @@ def check_limits(config: Mapping[str, Any]) -> None:
         )
     for key in _DEVICES:
         value = config.get(key, "cpu")
-        if not isinstance(value, torch.device) and not _is_computed(value):
+        if not isinstance(value, torch.device) and not is_computed(value):
             check_device(key, value)
 
 
@@ -97,10 +97,6 @@ def check_device(key: str, value: Any) -> None:
         torch.empty(0, device=torch.device("none" if value is None else value))
     except Exception as error:  # what PyTorch raises depends on the device and on how it was built
         raise UserError(f"--{key}: PyTorch finds no device {value!r} here; give cpu, cuda or cuda:1") from error
-
-
-def _is_computed(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(UNRESOLVED)
 
 
 def _is_interpolation(mode: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError
 from ..model_settings import settings_file
-from ..running_config import UNRESOLVED
+from ..running_config import is_computed
 from .run_folder import Run, read_json
 
 __all__ = ["SettingsRow", "program_versions", "settings_table"]
@@ -114,7 +114,7 @@ def _of_weights(run: Run) -> dict[str, str]:
 
 
 def _is_plain(key: str, value: Any) -> bool:
-    if key.startswith("_") or (isinstance(value, str) and value.startswith(UNRESOLVED)):
+    if key.startswith("_") or is_computed(value):
         return False
     if isinstance(value, list):
         return all(_is_plain("", item) and not isinstance(item, list) for item in value)

@@ -45,6 +45,12 @@ def test_the_methods_of_the_benchmark_are_there():
     assert METHODS == ["dense", "gated_crf", "pce", "wpce"]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_names_itself(method):
+    overlay = json.loads((CONFIGS / "methods" / f"{method}.json").read_text())
+    assert overlay["provenance#method"] == method
+
+
 def test_a_training_resumes_with_its_own_method(phantom_dir, tmp_path):
     train(phantom_dir, tmp_path, "wpce")
     assert json.loads((tmp_path / "model.json").read_text())["training"]["method"] == "wpce"
