@@ -19,15 +19,18 @@ PATHS = ("output_dir", "dataset_dir", "cache_dir", "weights")
 _AT_LEAST = {
     0: """seed subset_seed coarse_seed num_workers learning_rate learning_rate_low learning_rate_power
         learning_rate_decay learning_rate_step learning_rate_gamma momentum weight_decay instance_noise a1 a2 a3""",
-    1: "batch_size max_epochs val_interval patience learning_rate_period discriminator_filters",
+    1: """batch_size max_epochs val_interval patience learning_rate_period discriminator_filters
+        attention_heads attention_layers attention_dim_qk attention_dim_v crf_radius crf_downsample atn_radius
+        drawing_scale square_radius""",
 }
+_ABOVE_ZERO = "atn_sigma crf_sigma_position crf_sigma_intensity"
 _PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels"}
 _INTERPOLATIONS = ("bilinear", "nearest", "nearest-exact")
 _DEVICES = ("device", "data_device")
 
 
 def check_limits(config: Mapping[str, Any]) -> None:
-    """Check values of keys that several bundles share; those that a configuration computes are left out.
+    """Check the values of keys by their names; those that a configuration computes are left out.
 
     Args:
         config: values by key.
@@ -40,6 +43,10 @@ def check_limits(config: Mapping[str, Any]) -> None:
             value = config.get(key)
             if is_number(value) and not value >= least:
                 raise UserError(f"--{key}: must be at least {least}, got {value}")
+    for key in _ABOVE_ZERO.split():
+        value = config.get(key)
+        if is_number(value) and not value > 0:
+            raise UserError(f"--{key}: must be above 0, got {value}")
     for key, what in _PAIRS.items():
         value = config.get(key)
         if key not in config or isinstance(value, str) or (value is None and key != "roi_size"):

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..errors import UserError
 from .coarse_drawing import CoarseDrawing, MorphoDrawing
-from .nearest_share import nearest_share
+from .nearest_share import DISTANCES, nearest_share
 
-__all__ = ["simulate_coarse_labels"]
+__all__ = ["check_coarse_options", "simulate_coarse_labels"]
 
 
 def simulate_coarse_labels(
@@ -49,12 +49,7 @@ def simulate_coarse_labels(
         UserError: an option is out of its range.
         ValueError: the mask is not two-dimensional or holds other values than 0 .. C.
     """
-    if others not in ("coarse", "ignore"):
-        raise UserError(f"others must be 'coarse' or 'ignore', got {others!r}")
-    if not 0.0 <= swap <= 1.0:
-        raise UserError(f"swap must lie in 0 .. 1, got {swap}")
-    if not 0.0 < ratio <= 1.0:
-        raise UserError(f"ratio must be over 0 and at most 1, got {ratio}")
+    check_coarse_options(ratio=ratio, distance=distance, others=others, swap=swap)
     if mask.ndim != 2:
         raise ValueError(f"the mask must be [H, W], got shape {mask.shape}")
     if mask.size and not 0 <= mask.min() <= mask.max() <= num_classes:
@@ -79,3 +74,19 @@ def simulate_coarse_labels(
             region = drawn == index
             drawn[region & ~nearest_share(region, ratio, rng, distance=distance)] = num_classes
     return label, complement
+
+
+def check_coarse_options(*, ratio: float, distance: str, others: str, swap: float) -> None:
+    """Look at the options of :func:`simulate_coarse_labels` before there is a mask.
+
+    Raises:
+        UserError: an option is out of its range; the message calls it as the key of a configuration is called.
+    """
+    if others not in ("coarse", "ignore"):
+        raise UserError(f"coarse_others must be 'coarse' or 'ignore', got {others!r}")
+    if distance not in DISTANCES:
+        raise UserError(f"coarse_distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
+    if not 0.0 <= swap <= 1.0:
+        raise UserError(f"coarse_swap must lie in 0 .. 1, got {swap}")
+    if not 0.0 < ratio <= 1.0:
+        raise UserError(f"coarse_ratio must be over 0 and at most 1, got {ratio}")

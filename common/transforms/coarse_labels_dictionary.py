@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 
 from .coarse_drawing import CoarseDrawing, MorphoDrawing
-from .coarse_label_simulation import simulate_coarse_labels
+from .coarse_label_simulation import check_coarse_options, simulate_coarse_labels
 
 __all__ = ["UNKNOWN", "FillUnpaintedd", "SimulateCoarseLabelsd"]
 
@@ -45,7 +45,7 @@ class SimulateCoarseLabelsd(MapTransform):
         allow_missing_keys: let items without the mask pass.
 
     Raises:
-        UserError: an option is out of its range, on the first item.
+        UserError: an option is out of its range.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class SimulateCoarseLabelsd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        check_coarse_options(ratio=ratio, distance=distance, others=others, swap=swap)
         self.num_classes = num_classes
         self.complement = complement
         self.options: dict[str, Any] = {

@@ -206,7 +206,7 @@ def line_of(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any)
         ({"attention_level": 5}, "error: attention_level must be 0 .. 4, got 5"),
         ({"mlp": "deep"}, "error: mlp must be 'mix' or 'plain', got 'deep'"),
         ({"single_class": "slice"}, "error: single_class must be 'scribble', 'dense' or 'keep', got 'slice'"),
-        ({"crf_radius": 0}, "error: radius must be an integer of at least 1, got 0"),
+        ({"crf_radius": 0}, "error: --crf_radius: must be at least 1, got 0"),
         ({"lambda_mcrf": -0.1}, "error: lambda_mcrf must not be negative, got -0.1"),
         ({"rotation": -1.0}, "error: rotation must not be negative, got -1.0"),
     ],

@@ -47,6 +47,9 @@ def test_usual_values(config):
             {"class_names": ["background", "RV"], "num_classes": 4},
             "--class_names: names 2 classes where num_classes is 4; name each of them once",
         ),
+        ({"crf_radius": 0}, "--crf_radius: must be at least 1, got 0"),
+        ({"atn_sigma": 0.0}, "--atn_sigma: must be above 0, got 0.0"),
+        ({"crf_sigma_intensity": float("nan")}, "--crf_sigma_intensity: must be above 0, got nan"),
         ({"learning_rate_period": 0}, "--learning_rate_period: must be at least 1, got 0"),
         ({"weight_decay": -1.0}, "--weight_decay: must be at least 0, got -1.0"),
         *[

@@ -144,8 +144,8 @@ def test_the_generator_alone_decides() -> None:
 @pytest.mark.parametrize(
     ("mask", "options", "error", "message"),
     [
-        (digit(), {"others": "some"}, UserError, "others must be 'coarse' or 'ignore', got 'some'"),
-        (digit(), {"swap": 2.0}, UserError, r"swap must lie in 0 .. 1, got 2\.0"),
+        (digit(), {"others": "some"}, UserError, "coarse_others must be 'coarse' or 'ignore', got 'some'"),
+        (digit(), {"swap": 2.0}, UserError, r"coarse_swap must lie in 0 .. 1, got 2\.0"),
         (digit(), {"ratio": 0.0}, UserError, r"over 0 and at most 1, got 0\.0"),
         (digit()[None], {}, ValueError, r"\[H, W\], got shape \(1, 28, 28\)"),
         (digit() + 2, {}, ValueError, r"0\.\.2, got 2\.\.3"),

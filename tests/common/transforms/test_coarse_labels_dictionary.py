@@ -95,8 +95,22 @@ def test_missing_masks() -> None:
     assert SimulateCoarseLabelsd("label", 3, allow_missing_keys=True)(bare) == bare
     with pytest.raises(KeyError):
         SimulateCoarseLabelsd("label", 3)(bare)
-    with pytest.raises(UserError, match="others must be"):
-        SimulateCoarseLabelsd("label", 3, others="all")(item())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"others": "all"}, "coarse_others must be 'coarse' or 'ignore', got 'all'"),
+        ({"distance": "taxi"}, "coarse_distance must be one of geodesic, euclidean, got 'taxi'"),
+        ({"ratio": 0.0}, "coarse_ratio must be over 0 and at most 1, got 0.0"),
+        ({"ratio": float("nan")}, "coarse_ratio must be over 0 and at most 1, got nan"),
+        ({"swap": -0.1}, "coarse_swap must lie in 0 .. 1, got -0.1"),
+    ],
+)
+def test_options_are_looked_at_before_there_is_a_mask(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        SimulateCoarseLabelsd("label", 3, **options)
+    assert str(caught.value) == message
 
 
 def test_unpainted_pixels_of_two_classes_are_background_and_not_background() -> None:
