@@ -26,6 +26,7 @@ _AT_LEAST = {
 _ABOVE_ZERO = "atn_sigma crf_sigma_position crf_sigma_intensity"
 _PAIRS = {"pixdim": "in-plane spacings in mm", "roi_size": "numbers of pixels"}
 _INTERPOLATIONS = ("bilinear", "nearest", "nearest-exact")
+_PIECES = ("keep_bodies", "keep_components")
 _DEVICES = ("device", "data_device")
 
 
@@ -65,6 +66,10 @@ def check_limits(config: Mapping[str, Any]) -> None:
             f"--image_interpolation: must be one of {', '.join(_INTERPOLATIONS)}, or the order of a spline such as "
             f"'$3', got {mode!r}"
         )
+    for key in _PIECES:
+        pieces = config.get(key)
+        if pieces is not None and not is_computed(pieces) and not (type(pieces) is int and pieces > 0):
+            raise UserError(f"--{key}: must be a number of pieces to keep, such as 1, or null for all, got {pieces!r}")
     low, high = config.get("learning_rate_low"), config.get("learning_rate")
     if is_number(low) and is_number(high) and low > high:
         raise UserError(f"--learning_rate: {high} is below learning_rate_low, {low}; lower that too")

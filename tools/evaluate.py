@@ -27,8 +27,13 @@ from common.metrics.parallel_scoring import score_cases
 from common.metrics.published_rules import PATIENT_DICE, RULES, apply_rule, patient_dice
 from common.metrics.score_document import PROTOCOL, csv_text, json_text, score_document, summary_table, text_table
 from common.metrics.segmentation_scores import statistics, summarise
+from common.transforms.largest_pieces import KeepLargestPieces
 
 _IGNORED = "Voxels of the value {} in a reference are not annotated and count as background in both maps."
+_PIECES = {
+    "keep_bodies": "Post-processing: the largest connected pieces of all classes together, no more than {}.",
+    "keep_components": "Post-processing: the largest connected pieces of each class, no more than {}.",
+}
 _MISSING = "A missing prediction counts as one without any class; meta lists them."
 
 
@@ -45,6 +50,8 @@ def main(
     allow_missing: bool = False,
     compat: str | None = None,
     ignore_index: int | None = None,
+    keep_bodies: int | None = None,
+    keep_components: int | None = None,
 ) -> None:
     """Score label maps against references per volume, class and phase, and print and write the table.
 
@@ -65,6 +72,9 @@ def main(
             without a reference is left out, and both are listed. By default either is an error.
         compat: score classes that a map lacks as a published code does: maag, cyclemix or attenscribble.
         ignore_index: value of voxels that are not annotated in the references; they count as background in both.
+        keep_bodies: score of the classes together this many connected pieces alone, the largest ones, as if the label
+            maps had been made by predict --keep_bodies; by default all.
+        keep_components: after that, score so many pieces of each class alone; by default all.
 
     Raises:
         UserError: an option or a file is faulty, files lack a counterpart or lie on another grid.
@@ -79,11 +89,15 @@ def main(
     names = _class_names(references, num_classes, class_names)
     if ignore_index is not None and (type(ignore_index) is not int or ignore_index in range(len(names))):
         raise UserError(f"--ignore_index is {ignore_index!r}; give a whole number that is no class")
+    pieces = {"keep_bodies": keep_bodies, "keep_components": keep_components}
+    kept = {name: _number(name, number, 1) for name, number in pieces.items() if number is not None}
     files, unmatched = _match(folders, wanted, allow_missing=allow_missing)
 
-    scored = score_cases(wanted, files, class_names=names, ignore_index=ignore_index, jobs=jobs)
+    keep = KeepLargestPieces(len(names), bodies=keep_bodies, components=keep_components)
+    scored = score_cases(wanted, files, class_names=names, ignore_index=ignore_index, keep=keep, jobs=jobs)
     notes = [PROTOCOL, *([RULES[compat]] if compat else []), *([_MISSING] if allow_missing else [])]
     notes += [] if ignore_index is None else [_IGNORED.format(ignore_index)]
+    notes += [_PIECES[name].format(number) for name, number in kept.items()]
     if section is None and not os.path.isdir(os.path.expanduser(references)):
         section = DEFAULT_SECTION
     shared: dict[str, Any] = {
@@ -91,6 +105,7 @@ def main(
         "section": section,
         "compat": compat,
         "ignore_index": ignore_index,
+        **pieces,
     }
     texts: dict[str, str] = {}
     shown, tables = [], {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .marked_text import between_marks
+from .scoring_stage import POST_PROCESSED
 from .suite import Row, Suite
 from .tables import device_name, markdown_table, spread
 
@@ -49,8 +50,8 @@ class Origin:
     def seconds(self) -> float | None:
         """Seconds to segment one case, from file to file; None where it was not measured."""
         total = self.result["seconds"].get("prediction")
-        # every checkpoint that is scored has segmented all cases
-        return total and total / (self.result["scores"]["last"]["volumes"] * len(self.result["scores"]))
+        checkpoints = self.result["scores"].keys() - {POST_PROCESSED}  # each of which has segmented all cases
+        return total and total / (self.result["scores"]["last"]["volumes"] * len(checkpoints))
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from .prediction_stage import inference_configs, predict
 from .results import RESULT, read_result, write_result
 from .run_config import resolved_config
 from .run_state import RunState, hardware
-from .scoring_stage import score
+from .scoring_stage import POST_PROCESSED, score
 from .suite import Row, Suite
 from .training_stage import progress_of, train
 
@@ -93,13 +93,17 @@ class Benchmark:
         about = {"suite": self.suite.name, "setting": self.setting, "method": row.name, "seed": seed}
         about |= {"definition": self.suite.digest(row, self.setting), "datalist": checksum(self.datalist)}
         state = RunState.of(folder, about)
-        if state.stage == "finished":
+        finished = state.stage == "finished"
+        if finished and (self._is_scored(state) or self._left() < _LEAST):
             return "finished"
         if self._left() < _LEAST:
             return "not begun" if not folder.exists() else f"cut off in {state.stage}"
         folder.mkdir(parents=True, exist_ok=True)
-        state.notes |= {"hardware": hardware(self.device), "steps_wanted": self.suite.steps(row, self.setting)}
-        state.save()
+        if finished:  # scored before the suite had all of its scores; label maps that are there are not made again
+            state.advance("prediction")
+        else:
+            state.notes |= {"hardware": hardware(self.device), "steps_wanted": self.suite.steps(row, self.setting)}
+            state.save()
         if state.stage == "training" and not self._train(row, seed, state):
             at = progress_of(folder)
             return f"cut off in training after epoch {at['epochs']} ({at['iterations']} steps)"
@@ -161,13 +165,23 @@ class Benchmark:
         results = {}
         with self._clock(state):
             for choice in choices:
-                folder = state.folder / choice
-                meta = {"section": self.suite.section, "weights": str(state.folder / _CHOICES[choice])}
-                meta |= {"datalist": str(self.datalist), "supervision": row.supervision, "checkpoint": choice}
-                results[choice] = score(self.suite, self.datalist, folder / "predictions", folder, meta=meta)
+                for name in [choice, *([POST_PROCESSED] if choice == "last" and self.suite.post_processing else [])]:
+                    meta = {"section": self.suite.section, "weights": str(state.folder / _CHOICES[choice])}
+                    meta |= {"datalist": str(self.datalist), "supervision": row.supervision, "checkpoint": choice}
+                    results[name] = score(
+                        self.suite,
+                        self.datalist,
+                        state.folder / choice / "predictions",
+                        state.folder / name,
+                        meta=meta,
+                        post_processed=name == POST_PROCESSED,
+                    )
         write_result(state.folder / RESULT, row, state, results)
         state.advance("finished")
         return True
+
+    def _is_scored(self, state: RunState) -> bool:
+        return not self.suite.post_processing or POST_PROCESSED in read_result(state.folder / RESULT)["scores"]
 
     @contextlib.contextmanager
     def _clock(self, state: RunState) -> Iterator[None]:

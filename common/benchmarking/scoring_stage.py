@@ -18,16 +18,28 @@ from ..metrics.parallel_scoring import score_cases
 from ..metrics.published_rules import patient_dice
 from ..metrics.score_document import PROTOCOL, csv_text, json_text, score_document
 from ..metrics.segmentation_scores import statistics, summarise
+from ..transforms.largest_pieces import KeepLargestPieces
 from .prediction_stage import prediction_file
 from .suite import Suite
 
-__all__ = ["score"]
+__all__ = ["POST_PROCESSED", "score"]
+
+POST_PROCESSED = "last_post_processed"
+"""Under which the scores of the last iterate are kept that a suite's post-processing gives."""
 
 _MOST_CASES = 100
 """Scores of single cases are kept of test sets that are not larger."""
 
 
-def score(suite: Suite, datalist: Path, predictions: Path, folder: Path, *, meta: Mapping[str, Any]) -> dict[str, Any]:
+def score(
+    suite: Suite,
+    datalist: Path,
+    predictions: Path,
+    folder: Path,
+    *,
+    meta: Mapping[str, Any],
+    post_processed: bool = False,
+) -> dict[str, Any]:
     """Score label maps against a datalist's section and write ``metrics.csv`` and ``metrics.json``.
 
     Args:
@@ -36,6 +48,7 @@ def score(suite: Suite, datalist: Path, predictions: Path, folder: Path, *, meta
         predictions: the folder of the label maps.
         folder: the folder of the two files.
         meta: what a reader has to know of the run.
+        post_processed: apply the suite's post-processing to the label maps first.
 
     Returns:
         The scores in short: ``volumes``, ``dice`` and ``hd95`` by class and for ``all`` as [mean, std], ``pooled`` and
@@ -48,17 +61,22 @@ def score(suite: Suite, datalist: Path, predictions: Path, folder: Path, *, meta
     items = {str(item["case"]): item for item in load_datalist(datalist, suite.section)}
     wanted = find_references(datalist, suite.section)
     files = {each.case: str(prediction_file(predictions, items[each.case])) for each in wanted}
+    settings = suite.post_processing if post_processed else {}
+    keep = KeepLargestPieces(len(names), bodies=settings.get("keep_bodies"), components=settings.get("keep_components"))
     scored = score_cases(
         wanted,
         {"run": files},
         class_names=names,
         ignore_index=suite.ignore_index,
         surface=suite.surface,
+        keep=keep,
         jobs=os.cpu_count() or 1,
     )
     rows = [row for case in scored.values() for row in case.rows["run"]]
     summary = summarise(rows, names)
-    document = score_document(summary, names, protocol=PROTOCOL, meta={"predictions": str(predictions), **meta})
+    document = score_document(
+        summary, names, protocol=PROTOCOL, meta={"predictions": str(predictions), **settings, **meta}
+    )
     for name, text in (("metrics.csv", csv_text(rows)), ("metrics.json", json_text(document))):
         with atomic_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")

@@ -23,7 +23,8 @@ _SCORES = ("dice", "mean_iou")
 _ROW_KEYS = {"title", "bundle", "overlays", "inference_overlays", "keys", "supervision", "paper", "group", "variant"}
 _ROW_KEYS |= {"settings", "unavailable"}
 _SUITE_KEYS = {"title", "protocol", "prepare", "section", "score", "pooled", "surface", "ignore_index", "settings"}
-_SUITE_KEYS |= {"variants", "rows"}
+_SUITE_KEYS |= {"variants", "rows", "post_processing"}
+_POST_PROCESSING = {"keep_bodies", "keep_components"}
 _PAPER_KEYS = {"score", "hd95", "pooled", "source"}
 
 
@@ -56,7 +57,8 @@ class Suite:
     """A protocol on a data set, with its rows, and the settings that they may be run at.
 
     ``score`` is what the table shows first: ``dice`` (mean over foreground classes and volumes) or ``mean_iou`` (of all
-    classes, pixels of all images pooled).
+    classes, pixels of all images pooled). ``post_processing`` are keys of ``inference.json``, with which the last
+    iterate is scored once more; empty for none.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Suite:
     pooled: bool
     surface: bool
     ignore_index: int | None
+    post_processing: Mapping[str, int]
     settings: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Mapping[str, Any]]
     rows: Mapping[str, Row]
@@ -144,6 +147,8 @@ def _suite(name: str, content: Mapping[str, Any], path: Path) -> Suite:
         for setting in row.settings:
             if setting not in content["settings"]:
                 raise UserError(f"{path}: row {row.name} has the setting {setting!r}, which is not there")
+    post_processing = dict(content.get("post_processing", {}))
+    _refuse_others(post_processing, _POST_PROCESSING, path)
     for setting in content["settings"].values():
         if type(setting["steps"]) is not int or setting["steps"] < 1:
             raise UserError(f"{path}: steps is {setting['steps']!r}; give a whole number from 1 on")
@@ -157,6 +162,7 @@ def _suite(name: str, content: Mapping[str, Any], path: Path) -> Suite:
         pooled=bool(content.get("pooled", False)),
         surface=bool(content.get("surface", True)),
         ignore_index=content.get("ignore_index"),
+        post_processing=post_processing,
         settings=dict(content["settings"]),
         variants=variants,
         rows=rows,

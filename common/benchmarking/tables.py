@@ -11,13 +11,14 @@ import numpy as np
 
 from ..reporting.overview import Overview
 from .marked_text import between_marks
+from .scoring_stage import POST_PROCESSED
 from .suite import Row, Suite
 
 __all__ = ["BEGIN", "END", "device_name", "markdown", "markdown_table", "overviews", "spread", "with_tables"]
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 _NO_RUN = "no run"
-_CHOICES = {"last": "last iterate", "best": "best validation"}
+_CHOICES = {"last": "last iterate", POST_PROCESSED: "last iterate, post-processed", "best": "best validation"}
 _CHOSEN = ", chosen on the scored cases"
 _NOTE = (
     "Mean ± standard deviation over the volumes, averaged over the seeds; behind several seeds, the standard deviation "
@@ -97,6 +98,9 @@ def _overview(
     about = suite.settings[setting].get("about", "")
     title = f"{suite.title}: {setting}" + ("" if group == _groups(suite)[0] else f", {group}")
     notes = [" ".join(filter(None, [suite.protocol, f"Setting {setting}: {about}" if about else ""])), _NOTE]
+    if any(POST_PROCESSED in each["scores"] for each in known):
+        options = " ".join(f"--{key} {number}" for key, number in suite.post_processing.items())
+        notes[-1] += f" So are rows that are post-processed, by `{options}`; the headline is not."
     return Overview(title, notes, header, lines)
 
 

@@ -24,6 +24,7 @@ from ..errors import UserError
 from ..files import read_text
 from ..handlers.atomic_checkpoint import load_weights
 from ..model_settings import default_of, read_training
+from ..setting_limits import check_limits
 
 __all__ = ["BundlePredictor", "reason_of"]
 
@@ -171,6 +172,7 @@ def _parser(files: Sequence[Path], overrides: dict[str, Any]) -> ConfigParser:
     for key, value in checked.items():
         config[key] = value
     apply_preset(config, overrides)
+    check_limits(config.get())
     for key in ("network_def", "evaluator", "weights", "num_classes", "in_channels", "exclude", _ITEMS):
         if key not in config:
             raise UserError(f"{files[0]}: has no key {key}; name the inference.json of a bundle")

@@ -17,6 +17,7 @@ import numpy as np
 from ..data.compressed_files import check_compressed
 from ..data.volume_reader import Volume, read_volume
 from ..errors import UserError
+from ..transforms.largest_pieces import KeepLargestPieces
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .case_files import Reference
 from .case_scores import count_slices, score_case
@@ -38,6 +39,7 @@ def score_cases(
     class_names: Sequence[str],
     ignore_index: int | None = None,
     surface: bool = True,
+    keep: KeepLargestPieces | None = None,
     jobs: int = 1,
 ) -> dict[str, ScoredCase]:
     """Score the predictions of several methods.
@@ -48,6 +50,7 @@ def score_cases(
         class_names: names of all classes, the background first.
         ignore_index: see :func:`~.case_scores.score_case`.
         surface: see :func:`~.case_scores.score_case`.
+        keep: post-processing of each prediction before it is scored; None for none.
         jobs: number of processes; the result does not depend on it.
 
     Returns:
@@ -58,7 +61,7 @@ def score_cases(
             several such files it is about that of the first reference.
     """
     of_cases = [{name: files.get(each.case) for name, files in predictions.items()} for each in references]
-    score = partial(_score, class_names=list(class_names), ignore_index=ignore_index, surface=surface)
+    score = partial(_score, class_names=list(class_names), ignore_index=ignore_index, surface=surface, keep=keep)
     cases = [reference.case for reference in references]
     if min(jobs, len(cases)) <= 1:
         return dict(zip(cases, map(score, references, of_cases), strict=True))
@@ -89,12 +92,15 @@ def _score(
     class_names: Sequence[str],
     ignore_index: int | None,
     surface: bool,
+    keep: KeepLargestPieces | None,
 ) -> ScoredCase:
     truth = _read(reference.path)
     labels = {"case": reference.case, "patient": reference.patient, "phase": reference.phase}
     rows = {}
     for name, path in predictions.items():
         predicted = np.zeros(truth.shape, np.uint8) if path is None else _read(path, truth, reference.path).data
+        if keep is not None:
+            predicted = np.asarray(keep(predicted[None])[0])
         try:
             of_case = score_case(
                 predicted,

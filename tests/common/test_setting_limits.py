@@ -21,6 +21,8 @@ from common.setting_limits import check_limits
         {"clip_percentiles": "@percentiles", "image_interpolation": "$3"},
         {"image_interpolation": 3},
         {"image_interpolation": "nearest-exact"},
+        {"keep_bodies": None, "keep_components": 2},
+        {"keep_bodies": "$1"},
         {"device": "$torch.device('cuda')", "data_device": "@device"},
     ],
 )
@@ -68,6 +70,7 @@ def test_usual_values(config):
             )
             for value in ("cubic", None, 6, -1, 1.5, True, [1])
         ],
+        ({"keep_bodies": 0}, "--keep_bodies: must be a number of pieces to keep, such as 1, or null for all, got 0"),
         ({"device": -1}, "--device: PyTorch finds no device -1 here; give cpu, cuda or cuda:1"),
         ({"data_device": [1]}, "--data_device: PyTorch finds no device [1] here; give cpu, cuda or cuda:1"),
         ({"data_device": None}, "--data_device: PyTorch finds no device None here; give cpu, cuda or cuda:1"),

@@ -26,6 +26,7 @@ SUITE: dict[str, Any] = {
     "title": "Made-up hearts",
     "protocol": "A few train.",
     "prepare": "make the phantom into {output}",
+    "post_processing": {"keep_bodies": 1},
     "settings": {"tiny": {"steps": 3, "keys": KEYS}, "long": {"steps": 20000, "keys": KEYS}},
     "variants": {"short": {"form": "strokes", "length": 0.3}},
     "rows": {
@@ -78,6 +79,8 @@ def test_a_run_keeps_all_that_it_was(finished: Path) -> None:
     assert result["scores"]["last"]["dice"]["all"][0] == pytest.approx(
         json.loads((finished / "last" / "metrics.json").read_text())["summary"]["all"]["dice"]["mean"], abs=1e-5
     )
+    assert list(result["scores"]) == ["last", "last_post_processed", "best"]
+    assert json.loads((finished / "last_post_processed" / "metrics.json").read_text())["meta"]["keep_bodies"] == 1
     assert "train_loss" in result["curves"]
     assert str(finished) not in (finished / "result.json").read_text()
 
@@ -127,6 +130,27 @@ def test_what_was_cut_off_after_training_is_predicted_and_scored(place: Path, fi
     shutil.rmtree(copy / "last")
     benchmark(place, output=str(place / "copied"))
     assert json.loads((copy / "result.json").read_text())["scores"] == expected
+
+
+def test_a_finished_run_gets_the_scores_that_its_suite_has_since(place: Path, finished: Path) -> None:
+    expected = json.loads((finished / "result.json").read_text())
+    copy = place / "before" / "hearts" / "tiny" / "pce" / "seed1"
+    shutil.copytree(finished, copy)
+    shutil.rmtree(copy / "last_post_processed")
+    old = json.loads((finished / "result.json").read_text())
+    del old["scores"]["last_post_processed"]
+    (copy / "result.json").write_text(json.dumps(old))
+    state = json.loads((copy / "run.json").read_text())
+    state["notes"]["hardware"]["cpu"] = "that of the training"
+    (copy / "run.json").write_text(json.dumps(state))
+    maps = {path: path.stat().st_mtime_ns for path in (copy / "last" / "predictions").iterdir()}
+    benchmark(place, output=str(place / "before"), budget=0.1)
+    assert json.loads((copy / "result.json").read_text())["scores"] == old["scores"]
+    benchmark(place, output=str(place / "before"))
+    made = json.loads((copy / "result.json").read_text())
+    assert made["scores"] == expected["scores"]
+    assert made["hardware"]["cpu"] == "that of the training"
+    assert {path: path.stat().st_mtime_ns for path in (copy / "last" / "predictions").iterdir()} == maps
 
 
 def test_too_little_time_begins_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

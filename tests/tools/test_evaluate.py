@@ -308,6 +308,8 @@ class TestOptions:
             ({"against": "predictions"}, "--against predictions: name one of two or more --predictions"),
             ({"compat": "unet"}, "--compat unet: the known rules are maag, cyclemix, attenscribble"),
             ({"jobs": 0}, "--jobs is 0; give a number from 1 on"),
+            ({"keep_bodies": 0}, "--keep_bodies is 0; give a number from 1 on"),
+            ({"keep_components": True}, "--keep_components is True; give a number from 1 on"),
             ({"jobs": "two"}, "--jobs is 'two'; give a number from 1 on"),
             ({"ignore_index": 2}, "--ignore_index is 2; give a whole number that is no class"),
             ({"ignore_index": True}, "--ignore_index is True"),
@@ -342,10 +344,36 @@ class TestOptions:
         with pytest.raises(UserError, match="class names 0, 1, 1: name two or more, each differently"):
             main(**{**three, "references": str(path), "class_names": None})
 
+    def test_stray_pieces_are_left_out_if_asked(self, three):
+        stray = heart()
+        stray[11, 5, 3] = 1
+        stray[0, 5, 0] = 2
+        save(Path(three["predictions"], "a_seg.nii.gz"), stray)
+        dice = {}
+        for options in ({}, {"keep_bodies": 1}, {"keep_bodies": 2}, {"keep_components": 1}):
+            main(**three, **options)
+            written = document(three["output"])
+            assert {key: written["meta"][key] for key in options} == options
+            assert ("Post-processing" in written["protocol"]) == bool(options)
+            found = scores(three["output"], "dice")
+            dice[str(options)] = [found["a", "RV"][0], found["a", "LV"][0]]
+        expected = [[8 / 9, 36 / 37], [0, 1], [1, 1], [1, 1]]  # LV is the larger body
+        np.testing.assert_allclose(list(dice.values()), expected)
+
     def test_help_explains_each_option(self, capsys):
         assert program.main(["evaluate", "--help"]) == 0
         out = capsys.readouterr().out
-        for option in ("predictions", "references", "output", "section", "against", "jobs", "compat", "ignore_index"):
+        for option in (
+            "predictions",
+            "references",
+            "output",
+            "section",
+            "against",
+            "jobs",
+            "compat",
+            "ignore_index",
+            "keep_bodies",
+        ):
             assert f"--{option}" in out
         assert "maag, cyclemix or attenscribble" in out
 

@@ -19,6 +19,7 @@ CONTENT: dict[str, Any] = {
     "protocol": "Two train.",
     "prepare": "",
     "pooled": True,
+    "post_processing": {"keep_bodies": 1, "keep_components": 2},
     "settings": {"small": {"steps": 5, "about": "in no time."}, "large": {"steps": 9}},
     "rows": {
         "a": {"title": "A", "bundle": "dmpls", "supervision": "s|t", "paper": {"score": 0.872, "hd95": 9.9}},
@@ -121,6 +122,19 @@ def test_the_best_validation_is_extra_and_marked(suite: Suite) -> None:
     first, second = rows(suite, [made])[:2]
     assert (first[2], first[6]) == ("last iterate", "0.800 ± 0.100")
     assert (second[2], second[6]) == ("best validation, chosen on the scored cases", "0.900 ± 0.100")
+
+
+def test_post_processed_scores_are_extra_and_marked(suite: Suite) -> None:
+    made = result(suite)
+    assert "post-processed" not in markdown(overviews([suite], [made]))
+    made["scores"]["best"] = made["scores"]["last"]
+    made["scores"]["last_post_processed"] = {**made["scores"]["last"], "dice": {"x": [0.9, 0.1], "all": [0.9, 0.1]}}
+    found = rows(suite, [made])
+    assert [row[2] for row in found[:2]] == ["last iterate", "last iterate, post-processed"]
+    assert found[2][2].startswith("best validation")
+    assert found[1][6] == "0.900 ± 0.100"
+    note = overviews([suite], [made])[0].notes[-1]
+    assert note.endswith("post-processed, by `--keep_bodies 1 --keep_components 2`; the headline is not.")
 
 
 def test_a_run_of_another_definition_is_marked(suite: Suite) -> None:

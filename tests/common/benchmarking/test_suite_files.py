@@ -112,6 +112,7 @@ def test_choosing_rows(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"colour": 1}, "unknown key 'colour'"),
+        ({"post_processing": {"keep": 1}}, "unknown key 'keep'; the known ones are keep_bodies, keep_components"),
         ({"score": "f1"}, "score is 'f1'; choose dice or mean_iou"),
         ({"settings": {"small": {"steps": 0}}}, "row b has the setting|steps is 0"),
         ({"rows": {"a": {"title": "A", "bundle": "dmpls"}}}, "is no suite .KeyError: 'supervision'."),
