@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from common.data.datalist import datalist_info
 from common.errors import UserError
@@ -27,7 +29,6 @@ from common.metrics.parallel_scoring import score_cases
 from common.metrics.published_rules import PATIENT_DICE, RULES, apply_rule, patient_dice
 from common.metrics.score_document import PROTOCOL, csv_text, json_text, score_document, summary_table, text_table
 from common.metrics.segmentation_scores import statistics, summarise
-from common.transforms.largest_pieces import KeepLargestPieces
 
 _IGNORED = "Voxels of the value {} in a reference are not annotated and count as background in both maps."
 _PIECES = {
@@ -90,14 +91,14 @@ def main(
     if ignore_index is not None and (type(ignore_index) is not int or ignore_index in range(len(names))):
         raise UserError(f"--ignore_index is {ignore_index!r}; give a whole number that is no class")
     pieces = {"keep_bodies": keep_bodies, "keep_components": keep_components}
-    kept = {name: _number(name, number, 1) for name, number in pieces.items() if number is not None}
+    post_process = _post_processing(len(names), pieces)
     files, unmatched = _match(folders, wanted, allow_missing=allow_missing)
 
-    keep = KeepLargestPieces(len(names), bodies=keep_bodies, components=keep_components)
-    scored = score_cases(wanted, files, class_names=names, ignore_index=ignore_index, keep=keep, jobs=jobs)
+    options: dict[str, Any] = {"class_names": names, "ignore_index": ignore_index, "post_process": post_process}
+    scored = score_cases(wanted, files, jobs=jobs, **options)
     notes = [PROTOCOL, *([RULES[compat]] if compat else []), *([_MISSING] if allow_missing else [])]
     notes += [] if ignore_index is None else [_IGNORED.format(ignore_index)]
-    notes += [_PIECES[name].format(number) for name, number in kept.items()]
+    notes += [_PIECES[name].format(number) for name, number in pieces.items() if number is not None]
     if section is None and not os.path.isdir(os.path.expanduser(references)):
         section = DEFAULT_SECTION
     shared: dict[str, Any] = {
@@ -169,6 +170,17 @@ def _number(name: str, value: Any, least: int) -> int:
     if type(value) is not int or value < least:
         raise UserError(f"--{name} is {value!r}; give a number from {least} on")
     return value
+
+
+def _post_processing(classes: int, pieces: Mapping[str, int | None]) -> Callable[[np.ndarray], Any] | None:
+    """What the two options make of a label map; None without them."""
+    kept = {name.removeprefix("keep_"): _number(name, n, 1) for name, n in pieces.items() if n is not None}
+    if not kept:
+        return None
+    # MONAI takes seconds to import, more than most scorings take
+    from common.transforms.largest_pieces import KeepLargestPieces
+
+    return KeepLargestPieces(classes, **kept)
 
 
 def _match(

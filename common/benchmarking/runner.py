@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,31 +157,36 @@ class Benchmark:
         return done
 
     def _score(self, row: Row, state: RunState) -> bool:
-        choices = self._choices(state)
         known = self._seconds("scoring")
         wanted = 1.2 * max(known) if known else state.seconds.get("prediction", 0.0)  # which takes longer
         if self._worked and self._left() < wanted:  # what does not do with all of the time never would
             return False
         results = {}
         with self._clock(state):
-            for choice in choices:
-                for name in [choice, *([POST_PROCESSED] if choice == "last" and self.suite.post_processing else [])]:
-                    meta = {"section": self.suite.section, "weights": str(state.folder / _CHOICES[choice])}
-                    meta |= {"datalist": str(self.datalist), "supervision": row.supervision, "checkpoint": choice}
-                    results[name] = score(
-                        self.suite,
-                        self.datalist,
-                        state.folder / choice / "predictions",
-                        state.folder / name,
-                        meta=meta,
-                        post_processed=name == POST_PROCESSED,
-                    )
+            for name, choice, post_processing in self._scores(state):
+                meta = {"section": self.suite.section, "weights": str(state.folder / _CHOICES[choice])}
+                meta |= {"datalist": str(self.datalist), "supervision": row.supervision, "checkpoint": choice}
+                results[name] = score(
+                    self.suite,
+                    self.datalist,
+                    state.folder / choice / "predictions",
+                    state.folder / name,
+                    meta=meta,
+                    post_processing=post_processing,
+                )
         write_result(state.folder / RESULT, row, state, results)
         state.advance("finished")
         return True
 
     def _is_scored(self, state: RunState) -> bool:
         return not self.suite.post_processing or POST_PROCESSED in read_result(state.folder / RESULT)["scores"]
+
+    def _scores(self, state: RunState) -> Iterator[tuple[str, str, Mapping[str, int]]]:
+        """Each score's name, the checkpoint whose label maps it is of, and how they are post-processed first."""
+        for choice in self._choices(state):
+            yield choice, choice, {}
+            if choice == "last" and self.suite.post_processing:
+                yield POST_PROCESSED, choice, self.suite.post_processing
 
     @contextlib.contextmanager
     def _clock(self, state: RunState) -> Iterator[None]:

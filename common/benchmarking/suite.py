@@ -149,6 +149,9 @@ def _suite(name: str, content: Mapping[str, Any], path: Path) -> Suite:
                 raise UserError(f"{path}: row {row.name} has the setting {setting!r}, which is not there")
     post_processing = dict(content.get("post_processing", {}))
     _refuse_others(post_processing, _POST_PROCESSING, path)
+    for key, number in post_processing.items():
+        if type(number) is not int or number < 1:
+            raise UserError(f"{path}: {key} is {number!r}; give a whole number from 1 on, or leave the key out")
     for setting in content["settings"].values():
         if type(setting["steps"]) is not int or setting["steps"] < 1:
             raise UserError(f"{path}: steps is {setting['steps']!r}; give a whole number from 1 on")

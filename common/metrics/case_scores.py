@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from ..transforms.volume_axes import through_plane_axis
 from .index_maps import index_maps
 from .segmentation_scores import pooled_slice_dice, score_volume
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["count_slices", "score_case"]
 

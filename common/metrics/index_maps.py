@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["index_maps"]
 
@@ -42,7 +46,8 @@ def index_maps(
 
 
 def _index_map(volume: ArrayLike | torch.Tensor, name: str, num_classes: int, ignore_index: int | None) -> np.ndarray:
-    array = volume.detach().cpu().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
+    # by its method, so that scoring files does not wait seconds for an import of torch
+    array = volume.detach().cpu().numpy() if hasattr(volume, "detach") else np.asarray(volume)
     if not np.issubdtype(array.dtype, np.integer):
         with np.errstate(invalid="ignore"):
             whole = array.astype(np.int64)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -17,7 +17,6 @@ import numpy as np
 from ..data.compressed_files import check_compressed
 from ..data.volume_reader import Volume, read_volume
 from ..errors import UserError
-from ..transforms.largest_pieces import KeepLargestPieces
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .case_files import Reference
 from .case_scores import count_slices, score_case
@@ -39,7 +38,7 @@ def score_cases(
     class_names: Sequence[str],
     ignore_index: int | None = None,
     surface: bool = True,
-    keep: KeepLargestPieces | None = None,
+    post_process: Callable[[np.ndarray], Any] | None = None,
     jobs: int = 1,
 ) -> dict[str, ScoredCase]:
     """Score the predictions of several methods.
@@ -50,7 +49,8 @@ def score_cases(
         class_names: names of all classes, the background first.
         ignore_index: see :func:`~.case_scores.score_case`.
         surface: see :func:`~.case_scores.score_case`.
-        keep: post-processing of each prediction before it is scored; None for none.
+        post_process: maps each prediction, with a channel axis in front, to the one that is scored; None for none. One
+            that several processes can be sent.
         jobs: number of processes; the result does not depend on it.
 
     Returns:
@@ -61,7 +61,8 @@ def score_cases(
             several such files it is about that of the first reference.
     """
     of_cases = [{name: files.get(each.case) for name, files in predictions.items()} for each in references]
-    score = partial(_score, class_names=list(class_names), ignore_index=ignore_index, surface=surface, keep=keep)
+    options: dict[str, Any] = {"class_names": list(class_names), "ignore_index": ignore_index, "surface": surface}
+    score = partial(_score, post_process=post_process, **options)
     cases = [reference.case for reference in references]
     if min(jobs, len(cases)) <= 1:
         return dict(zip(cases, map(score, references, of_cases), strict=True))
@@ -92,15 +93,15 @@ def _score(
     class_names: Sequence[str],
     ignore_index: int | None,
     surface: bool,
-    keep: KeepLargestPieces | None,
+    post_process: Callable[[np.ndarray], Any] | None,
 ) -> ScoredCase:
     truth = _read(reference.path)
     labels = {"case": reference.case, "patient": reference.patient, "phase": reference.phase}
     rows = {}
     for name, path in predictions.items():
         predicted = np.zeros(truth.shape, np.uint8) if path is None else _read(path, truth, reference.path).data
-        if keep is not None:
-            predicted = np.asarray(keep(predicted[None])[0])
+        if post_process is not None:
+            predicted = np.asarray(post_process(predicted[None])[0])
         try:
             of_case = score_case(
                 predicted,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from .index_maps import index_maps
 from .surface_distance import checked_spacing, hd95_and_assd
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["OUTCOMES", "class_dice", "pooled_slice_dice", "score_volume", "statistics", "summarise"]
 

@@ -24,7 +24,8 @@ def affine_gap(first: ArrayLike, second: ArrayLike) -> float:
         first: an affine from voxels to mm.
         second: another one of the same shape.
     """
-    gap = float(np.abs(np.asarray(first, dtype=float) - np.asarray(second, dtype=float)).max())
+    with np.errstate(invalid="ignore"):  # of two infinite elements
+        gap = float(np.abs(np.asarray(first, dtype=float) - np.asarray(second, dtype=float)).max())
     return np.inf if np.isnan(gap) else gap
 
 

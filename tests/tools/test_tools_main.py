@@ -172,3 +172,8 @@ def test_the_overview_lists_the_real_commands_without_importing_them() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "\n  prepare " in done.stdout
     assert done.stdout.endswith("False\n")
+
+
+def test_scoring_without_post_processing_waits_for_neither_torch_nor_monai() -> None:
+    code = "import sys; import tools.evaluate; print({'torch', 'monai'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

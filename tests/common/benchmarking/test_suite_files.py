@@ -113,6 +113,11 @@ def test_choosing_rows(tmp_path: Path) -> None:
     [
         ({"colour": 1}, "unknown key 'colour'"),
         ({"post_processing": {"keep": 1}}, "unknown key 'keep'; the known ones are keep_bodies, keep_components"),
+        (
+            {"post_processing": {"keep_bodies": 0}},
+            "keep_bodies is 0; give a whole number from 1 on, or leave the key out",
+        ),
+        ({"post_processing": {"keep_components": True}}, "keep_components is True"),
         ({"score": "f1"}, "score is 'f1'; choose dice or mean_iou"),
         ({"settings": {"small": {"steps": 0}}}, "row b has the setting|steps is 0"),
         ({"rows": {"a": {"title": "A", "bundle": "dmpls"}}}, "is no suite .KeyError: 'supervision'."),
