@@ -14,7 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-# one thread each where several processes share the cores
+# one thread each where several processes share the cores, and so in every program that they start
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 # a shell that starts the tests in the background makes them ignore Ctrl-C, and every program that they start as well

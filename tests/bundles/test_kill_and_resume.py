@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked_programs
 import pytest
 import torch
+from forked_programs import ForkedProgram
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
@@ -56,7 +55,7 @@ runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 """
 
 
-def start(bundle: str, stage: Path, phantom_dir: Path, output: Path, log: Path) -> subprocess.Popen:
+def start(bundle: str, stage: Path, phantom_dir: Path, output: Path, log: Path) -> ForkedProgram:
     stage.write_text("starting")
     options = {
         "config_file": f"bundles/{bundle}/configs/train.json",
@@ -72,17 +71,10 @@ def start(bundle: str, stage: Path, phantom_dir: Path, output: Path, log: Path) 
         "progress": "false",
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    with open(log, "ab") as stream:
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(stage), "run", *words],
-            cwd=REPO_ROOT,
-            stdout=stream,
-            stderr=stream,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+    return forked_programs.start(["-c", PROGRAM, str(stage), "run", *words], REPO_ROOT, log, log)
 
 
-def kill_at(process: subprocess.Popen, stage: Path, wanted: str, delay: float) -> bool:
+def kill_at(process: ForkedProgram, stage: Path, wanted: str, delay: float) -> bool:
     """Kill the process once the stage begins with ``wanted``; False if it ended before."""
     deadline = time.monotonic() + 120
     while not stage.read_text().startswith(wanted):
@@ -92,7 +84,7 @@ def kill_at(process: subprocess.Popen, stage: Path, wanted: str, delay: float) -
         time.sleep(0.002)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    return process.wait(60) == -signal.SIGKILL
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -113,8 +105,8 @@ def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, phantom_dir
     aims = aims[: KILLS.get(bundle, FEWER_KILLS)]
     killed = []
     for aim in aims:
-        # a start takes seconds and an epoch less than one; a write and a validation pause for a tenth of one
-        delay = {"saving": 0.05, "validating": 0.13, "training": 0.6, "starting": 6.0}[
+        # a start takes two seconds and an epoch less than one; a write and a validation pause for a tenth of one
+        delay = {"saving": 0.05, "validating": 0.13, "training": 0.6, "starting": 2.0}[
             aim.split(" ")[0]
         ] * draw.random()
         if kill_at(start(bundle, stage, phantom_dir, broken, log), stage, aim, delay):

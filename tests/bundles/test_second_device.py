@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_programs
 import pytest
 
 from common.data.datalist import load_datalist
@@ -42,13 +40,7 @@ READS = {"cyclemix": 7}
 
 
 def output_of(repo_root: Path, *words: Any) -> str:
-    tests = repo_root / "tests"
-    made = subprocess.run(
-        [sys.executable, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": f"{repo_root}{os.pathsep}{tests}"},
-        capture_output=True,
-        text=True,
-    )
+    made = forked_programs.run(list(map(str, words)), repo_root / "tests", timeout=500)
     assert made.returncode == 0, made.stdout[-6000:] + made.stderr[-2000:]
     return made.stdout
 

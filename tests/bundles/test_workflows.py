@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked_programs
 import nibabel as nib
 import numpy as np
 import pytest
@@ -29,13 +30,18 @@ TERMS = {
 }
 
 
-def bundle_run(*configs: str, cwd: Path = REPO_ROOT, **options) -> subprocess.CompletedProcess:
+def bundle_run(
+    *configs: str, cwd: Path = REPO_ROOT, from_scratch: bool = False, **options
+) -> subprocess.CompletedProcess[str]:
     files = "[" + ",".join(f"'{config}'" for config in configs) + "]" if len(configs) > 1 else configs[0]
     training = not any("evaluate" in config or "inference" in config for config in configs)
     options = {"batch_size": 8, **(SMALL if training else {}), **options}
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    words = ["-m", "monai.bundle", "run", "--config_file", files]
+    words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    if not from_scratch:
+        return forked_programs.run(words, cwd, timeout=300)
     return subprocess.run(
-        [sys.executable, "-m", "monai.bundle", "run", "--config_file", files, *words],
+        [sys.executable, *words],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -60,7 +66,7 @@ def trained(request, phantom_dir, tmp_path_factory) -> dict:
     configs = f"bundles/{request.param}/configs"
     output = tmp_path_factory.mktemp(request.param)
     options = {"dataset_dir": phantom_dir, "output_dir": output, "max_epochs": 2, "seed": 7}
-    result = bundle_run(f"{configs}/train.json", **options, **steady(request.param))
+    result = bundle_run(f"{configs}/train.json", from_scratch=True, **options, **steady(request.param))
     assert result.returncode == 0, result.stderr[-2000:]
     return {"name": request.param, "configs": configs, "output": output, "log": result.stdout + result.stderr}
 
