@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked_programs
 import pytest
 
 from common.json_layout import format_text
@@ -47,15 +45,7 @@ def checkout(repo_root: Path, files: dict[str, str], tmp_path_factory: pytest.Te
 
 
 def run(checkout: Path, *words: str) -> str:
-    result = subprocess.run(
-        [sys.executable, *words],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    result = forked_programs.run(words, cwd=checkout, timeout=300)
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
     return result.stdout + result.stderr
 

@@ -71,7 +71,7 @@ def start(bundle: str, stage: Path, phantom_dir: Path, output: Path, log: Path) 
         "progress": "false",
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    return forked_programs.start(["-c", PROGRAM, str(stage), "run", *words], REPO_ROOT, log, log)
+    return forked_programs.start(["-c", PROGRAM, stage, "run", *words], log, log)
 
 
 def kill_at(process: ForkedProgram, stage: Path, wanted: str, delay: float) -> bool:

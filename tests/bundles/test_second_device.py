@@ -40,7 +40,7 @@ READS = {"cyclemix": 7}
 
 
 def output_of(repo_root: Path, *words: Any) -> str:
-    made = forked_programs.run(list(map(str, words)), repo_root / "tests", timeout=500)
+    made = forked_programs.run(words, path=repo_root / "tests", timeout=500)
     assert made.returncode == 0, made.stdout[-6000:] + made.stderr[-2000:]
     return made.stdout
 
@@ -55,9 +55,8 @@ def test_a_bundle_does_on_another_device_what_it_does_on_the_cpu(
     image = load_datalist(datalist, "validation")[0]["image"]
     options = SMALL | keys
     overlays = [options.pop("overlay")] if "overlay" in options else []
-    program = repo_root / "tests" / "second_device_program.py"
     words = [repo_root / "bundles" / bundle, datalist, image, tmp_path, json.dumps(options), *overlays]
-    result = json.loads(output_of(repo_root, program, *words).splitlines()[-1])
+    result = json.loads(output_of(repo_root, "-m", "second_device_program", *words).splitlines()[-1])
     assert result["steps"] > 10
     assert result["weights"] < 5e-3, "the same but for the order of sums, which Adam makes larger"
     assert result["same_labels"] > 0.999

@@ -39,7 +39,7 @@ def bundle_run(
     words = ["-m", "monai.bundle", "run", "--config_file", files]
     words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     if not from_scratch:
-        return forked_programs.run(words, cwd, timeout=300)
+        return forked_programs.run(words, cwd=cwd, timeout=300)
     return subprocess.run(
         [sys.executable, *words],
         cwd=cwd,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from forked_programs import run_on_two_processes
 
 from common.shared_batch import first_draw, gathered, of_all_processes, own_share, process_rank, world_size
 
@@ -57,14 +55,7 @@ def test_in_one_process_everything_stays_as_it_is():
 
 
 def test_two_processes(tmp_path: Path):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", ON_TWO_PROCESSES, str(tmp_path), str(rank)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_on_two_processes(ON_TWO_PROCESSES, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert not torch.equal(first["alone"], second["alone"])
     assert torch.equal(first["draw"], first["alone"])

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_programs import run_on_two_processes
 from torch import nn
 
 from common.data.slice_dataset import SliceDataset, slice_loader
@@ -240,9 +239,6 @@ dist.destroy_process_group()
 
 
 def test_two_processes_stay_together(tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-c", ON_TWO_PROCESSES, str(tmp_path), str(rank)]) for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_on_two_processes(ON_TWO_PROCESSES, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     torch.testing.assert_close(first, second)

@@ -6,10 +6,9 @@ import csv
 import json
 import logging
 import math
-import os
-import subprocess
-import sys
+from pathlib import Path
 
+import forked_programs
 import nibabel
 import numpy as np
 import pytest
@@ -311,9 +310,9 @@ def test_two_processes_agree_with_one(tmp_path):
     items = entries(tmp_path)
     alone = run(items, ScoreTable(tmp_path / "alone", NAMES)).state.metrics
     (tmp_path / "items.json").write_text(json.dumps(items))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", WORKER, __file__, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = forked_programs.run(
+        ["-c", WORKER, __file__, tmp_path], path=Path(forked_programs.__file__).parent, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
     results = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]

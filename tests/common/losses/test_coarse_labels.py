@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_programs import run_on_two_processes
 from torch.nn import functional as F
 
 from common.errors import UserError
@@ -288,10 +287,7 @@ dist.destroy_process_group()
 def test_two_processes_give_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
     heads, target = random_case(batch=3)
     torch.save({"heads": [head.detach() for head in heads], "target": target}, tmp_path / "case.pt")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", ON_TWO_PROCESSES, str(tmp_path), str(rank)]) for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_on_two_processes(ON_TWO_PROCESSES, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     loss = CoarseLabelsLoss(3, warm_start=0.0)
     expected = torch.autograd.grad(loss(heads, target), heads)

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_programs import run_on_two_processes
 
 from common.losses.cycle_mix import CycleMixLoss
 from common.transforms.mix_plan import MixPlan
@@ -263,10 +262,7 @@ def test_two_processes_give_the_gradients_of_the_whole_batch(tmp_path: Path) -> 
     target |= {"weight": torch.rand(4, 1, 6, 6), "visible": (torch.rand(4, 1, 6, 6) < 0.8).float()}
     torch.save({"heads": [logits.detach() for logits in heads], "partner": partner, **target}, tmp_path / "case.pt")
     target["plan"] = MixPlan(partner, target["weight"])
-    processes = [
-        subprocess.Popen([sys.executable, "-c", ON_TWO_PROCESSES, str(tmp_path), str(rank)]) for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_on_two_processes(ON_TWO_PROCESSES, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for index, reduction in enumerate(("mean", "sum")):
         loss = CycleMixLoss(3, reduction=reduction)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked_programs import run_on_two_processes
 from monai.losses import DiceLoss
 
 from common.losses.batch_dice import batch_dice_loss
@@ -266,10 +265,7 @@ dist.destroy_process_group()
 def test_two_processes_give_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
     heads, target = random_case(batch=3)
     torch.save({"heads": [logits.detach() for logits in heads], "target": target}, tmp_path / "case.pt")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", ON_TWO_PROCESSES, str(tmp_path), str(rank)]) for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_on_two_processes(ON_TWO_PROCESSES, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for index, (mixing, pseudo_loss) in enumerate((("fixed", "dice"), ("fixed", "ce"), ("cr", "dice"))):
         loss = DynamicPseudoLabelsLoss(3, mixing=mixing, pseudo_loss=pseudo_loss)

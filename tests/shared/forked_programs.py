@@ -21,17 +21,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+REPO_ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("monai.bundle", "torch.utils.tensorboard", "nibabel", "SimpleITK", "skimage.graph", "scipy.stats")
-_servers: list[subprocess.Popen[bytes]] = []
+_free: list[subprocess.Popen[bytes]] = []
+"""The processes from which no program was forked that still runs."""
 
 
 class ForkedProgram:
-    """A program that was started; a pytest process has one at a time."""
+    """A program that was started.
+
+    Args:
+        server: the process that it is forked from, which forks the next one when this one has ended.
+    """
 
     def __init__(self, server: subprocess.Popen[bytes]) -> None:
         self.server = server
-        self.pid = int(self._answer(120))
         self.returncode: int | None = None
+        self.pid = int(self._answer(120))
 
     def poll(self) -> int | None:
         """The status that it ended with, negative for a signal; None while it runs."""
@@ -55,6 +61,8 @@ class ForkedProgram:
         if self.returncode is None:
             answer = self._answer(timeout)
             self.returncode = int(answer) if answer else None
+            if answer:
+                _free.append(self.server)
         return self.returncode
 
     def _answer(self, timeout: float) -> bytes:
@@ -67,28 +75,47 @@ class ForkedProgram:
         return line
 
 
-def start(words: Sequence[str], cwd: Path, out: Path, err: Path) -> ForkedProgram:
-    """Start ``python`` with ``-m <module> …``, ``-c <code> …`` or ``<file> …``; its output is added to two files."""
-    if not _servers:
-        command = [sys.executable, __file__]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "bufsize": 0}
-        server: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment, **pipes)
-        atexit.register(server.kill)
-        _servers.append(server)
-    stream = _servers[0].stdin
-    assert stream is not None
-    request = {"words": list(words), "cwd": str(cwd), "out": str(out), "err": str(err)}
-    stream.write(json.dumps(request).encode() + b"\n")
-    return ForkedProgram(_servers[0])
+def start(
+    words: Sequence[Any], out: Path, err: Path, *, cwd: Path = REPO_ROOT, path: Path | None = None
+) -> ForkedProgram:
+    """Start a program.
+
+    Args:
+        words: those after ``python``: ``-m <module> …`` or ``-c <code> …``.
+        out: the file that its output is added to.
+        err: the same of its errors.
+        cwd: where it runs, and looks for modules first.
+        path: where it looks for them last.
+    """
+    server = _free.pop() if _free else _server()
+    request = {"words": list(map(str, words)), "cwd": str(cwd), "out": str(out), "err": str(err)}
+    request["path"] = [] if path is None else [str(path)]
+    assert server.stdin is not None
+    server.stdin.write(json.dumps(request).encode() + b"\n")
+    return ForkedProgram(server)
 
 
-def run(words: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+def run(words: Sequence[Any], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run it to its end; the options are those of :func:`start`."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        status = start(words, cwd, out, err).wait(timeout)
+        status = start(words, out, err, **options).wait(timeout)
         return subprocess.CompletedProcess(list(words), status, out.read_text(), err.read_text())
+
+
+def run_on_two_processes(code: str, folder: Path) -> None:
+    """Run a code twice at the same time, with a folder and the number of the process, 0 or 1, as its words."""
+    logs = [folder / f"process{rank}.log" for rank in range(2)]
+    started = [start(["-c", code, folder, rank], log, log) for rank, log in enumerate(logs)]
+    assert [process.wait(120) for process in started] == [0, 0], "".join(log.read_text()[-3000:] for log in logs)
+
+
+def _server() -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    server: subprocess.Popen[bytes] = subprocess.Popen([sys.executable, __file__], env=environment, bufsize=0, **pipes)
+    atexit.register(server.kill)
+    return server
 
 
 def serve() -> dict[str, Any] | None:
@@ -111,14 +138,14 @@ def serve() -> dict[str, Any] | None:
     return None
 
 
-def become(words: Sequence[str], cwd: str, out: str, err: str) -> None:
+def become(words: Sequence[str], cwd: str, out: str, err: str, path: Sequence[str]) -> None:
     """Be the program that Python would be with these words."""
-    for path, stream in ((os.devnull, 0), (out, 1), (err, 2)):
-        opened = os.open(path, os.O_RDONLY if stream == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for file, stream in ((os.devnull, 0), (out, 1), (err, 2)):
+        opened = os.open(file, os.O_RDONLY if stream == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, stream)
         os.close(opened)
     os.chdir(cwd)
-    sys.path[0] = cwd
+    sys.path[:] = [cwd, *sys.path[1:], *path]
     match words:
         case "-m", module, *arguments:
             sys.argv = [module, *arguments]
@@ -126,10 +153,8 @@ def become(words: Sequence[str], cwd: str, out: str, err: str) -> None:
         case "-c", code, *arguments:
             sys.argv = ["-c", *arguments]
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
-        case file, *arguments:
-            sys.argv = [file, *arguments]
-            sys.path[0] = os.path.dirname(os.path.abspath(file))
-            runpy.run_path(file, run_name="__main__")
+        case _:
+            raise ValueError(f"neither -m nor -c: {words}")
 
 
 if __name__ == "__main__":
