@@ -15,10 +15,10 @@ from forked_programs import ForkedProgram
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
-KILLS = {"maag": 12}
+KILLS = 6
+MORE_KILLS = 12
 FEWER_KILLS = 3
-SLOW = tuple(name for name in BUNDLES if name != "maag")
-"""Minutes each, by the same handlers as the others."""
+"""Of the other bundles, minutes each, by the same handlers."""
 
 # Runs a module as `python -m` does, while a file says what the process is at. A file of weights or states is written in
 # two halves with a pause between them, so that a kill can be aimed at the middle of a write.
@@ -92,9 +92,14 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "bundle", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUNDLES]
+    ("bundle", "kills"),
+    [
+        ("maag", KILLS),
+        pytest.param("maag", MORE_KILLS, marks=pytest.mark.slow),
+        *[pytest.param(name, FEWER_KILLS, marks=pytest.mark.slow) for name in BUNDLES if name != "maag"],
+    ],
 )
-def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, phantom_dir, tmp_path):
+def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, kills, phantom_dir, tmp_path):
     whole = tmp_path / "whole"
     assert start(bundle, tmp_path / "stage", phantom_dir, whole, tmp_path / "whole.log").wait(timeout=300) == 0
 
@@ -102,7 +107,7 @@ def test_killed_runs_end_with_the_weights_of_an_unbroken_one(bundle, phantom_dir
     draw = random.Random(1)
     # of the aimed ones, some fall into the two halves of a write, some into a validation, the others anywhere
     aims = ["saving checkpoint.pt", "validating", "training", "saving", "starting"] * 3
-    aims = aims[: KILLS.get(bundle, FEWER_KILLS)]
+    aims = aims[:kills]
     killed = []
     for aim in aims:
         # a start takes two seconds and an epoch less than one; a write and a validation pause for a tenth of one
