@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 # one thread each where several processes share the cores, and so in every program that they start
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+torch.set_num_threads(THREADS)
 
 sys.path.append(str(Path(__file__).parent / "shared"))
 

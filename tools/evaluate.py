@@ -18,8 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.data.datalist import datalist_info
 from common.errors import UserError
 from common.files import atomic_file, remove_leftovers
@@ -94,8 +92,9 @@ def main(
     post_process = _post_processing(len(names), pieces)
     files, unmatched = _match(folders, wanted, allow_missing=allow_missing)
 
-    options: dict[str, Any] = {"class_names": names, "ignore_index": ignore_index, "post_process": post_process}
-    scored = score_cases(wanted, files, jobs=jobs, **options)
+    scored = score_cases(
+        wanted, files, class_names=names, ignore_index=ignore_index, post_process=post_process, jobs=jobs
+    )
     notes = [PROTOCOL, *([RULES[compat]] if compat else []), *([_MISSING] if allow_missing else [])]
     notes += [] if ignore_index is None else [_IGNORED.format(ignore_index)]
     notes += [_PIECES[name].format(number) for name, number in pieces.items() if number is not None]
@@ -172,7 +171,7 @@ def _number(name: str, value: Any, least: int) -> int:
     return value
 
 
-def _post_processing(classes: int, pieces: Mapping[str, int | None]) -> Callable[[np.ndarray], Any] | None:
+def _post_processing(classes: int, pieces: Mapping[str, int | None]) -> Callable[[Any], Any] | None:
     """What the two options make of a label map; None without them."""
     kept = {name.removeprefix("keep_"): _number(name, n, 1) for name, n in pieces.items() if n is not None}
     if not kept:

@@ -38,7 +38,7 @@ def score(
     folder: Path,
     *,
     meta: Mapping[str, Any],
-    post_processing: Mapping[str, int] | None = None,
+    post_processing: Mapping[str, int],
 ) -> dict[str, Any]:
     """Score label maps against a datalist's section and write ``metrics.csv`` and ``metrics.json``.
 
@@ -48,7 +48,7 @@ def score(
         predictions: the folder of the label maps.
         folder: the folder of the two files.
         meta: what a reader has to know of the run.
-        post_processing: keys of ``inference.json`` by which the label maps are post-processed first; None for none.
+        post_processing: keys of ``inference.json`` by which the label maps are post-processed first; empty for none.
 
     Returns:
         The scores in short: ``volumes``, ``dice`` and ``hd95`` by class and for ``all`` as [mean, std], ``pooled`` and
@@ -61,21 +61,20 @@ def score(
     items = {str(item["case"]): item for item in load_datalist(datalist, suite.section)}
     wanted = find_references(datalist, suite.section)
     files = {each.case: str(prediction_file(predictions, items[each.case])) for each in wanted}
-    pieces = post_processing or {}
-    keep = KeepLargestPieces(len(names), bodies=pieces.get("keep_bodies"), components=pieces.get("keep_components"))
+    bodies, components = post_processing.get("keep_bodies"), post_processing.get("keep_components")
     scored = score_cases(
         wanted,
         {"run": files},
         class_names=names,
         ignore_index=suite.ignore_index,
         surface=suite.surface,
-        post_process=keep if pieces else None,
+        post_process=KeepLargestPieces(len(names), bodies=bodies, components=components),
         jobs=os.cpu_count() or 1,
     )
     rows = [row for case in scored.values() for row in case.rows["run"]]
     summary = summarise(rows, names)
     document = score_document(
-        summary, names, protocol=PROTOCOL, meta={"predictions": str(predictions), **pieces, **meta}
+        summary, names, protocol=PROTOCOL, meta={"predictions": str(predictions), **post_processing, **meta}
     )
     for name, text in (("metrics.csv", csv_text(rows)), ("metrics.json", json_text(document))):
         with atomic_file(folder / name) as temporary:

@@ -61,8 +61,13 @@ def score_cases(
             several such files it is about that of the first reference.
     """
     of_cases = [{name: files.get(each.case) for name, files in predictions.items()} for each in references]
-    options: dict[str, Any] = {"class_names": list(class_names), "ignore_index": ignore_index, "surface": surface}
-    score = partial(_score, post_process=post_process, **options)
+    score = partial(
+        _score,
+        class_names=list(class_names),
+        ignore_index=ignore_index,
+        surface=surface,
+        post_process=post_process,
+    )
     cases = [reference.case for reference in references]
     if min(jobs, len(cases)) <= 1:
         return dict(zip(cases, map(score, references, of_cases), strict=True))

@@ -1,4 +1,4 @@
-"""Every bundle on a device that is not the CPU, see ``tests/second_device.py``: what a GPU needs, without one."""
+"""Every bundle on a device that is not the CPU, see ``tests/shared/second_device.py``: what a GPU needs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ MORE: list[tuple[str, dict[str, Any]]] = [
 READS = {"cyclemix": 7}
 
 
-def output_of(repo_root: Path, *words: Any) -> str:
-    made = forked_programs.run(words, path=repo_root / "tests", timeout=500)
+def output_of(*words: Any) -> str:
+    made = forked_programs.run(words, timeout=500)
     assert made.returncode == 0, made.stdout[-6000:] + made.stderr[-2000:]
     return made.stdout
 
@@ -56,7 +56,7 @@ def test_a_bundle_does_on_another_device_what_it_does_on_the_cpu(
     options = SMALL | keys
     overlays = [options.pop("overlay")] if "overlay" in options else []
     words = [repo_root / "bundles" / bundle, datalist, image, tmp_path, json.dumps(options), *overlays]
-    result = json.loads(output_of(repo_root, "-m", "second_device_program", *words).splitlines()[-1])
+    result = json.loads(output_of("-m", "second_device_program", *words).splitlines()[-1])
     assert result["steps"] > 10
     assert result["weights"] < 5e-3, "the same but for the order of sums, which Adam makes larger"
     assert result["same_labels"] > 0.999
@@ -64,7 +64,7 @@ def test_a_bundle_does_on_another_device_what_it_does_on_the_cpu(
     assert result["reads"] <= READS.get(bundle, 1)
 
 
-def test_the_device_takes_and_refuses_what_a_gpu_does(repo_root: Path) -> None:
+def test_the_device_takes_and_refuses_what_a_gpu_does() -> None:
     expressions = {
         "there + torch.ones(2, 3)": "RuntimeError: .*two devices",
         "torch.where(torch.ones(2, 3, dtype=torch.bool), there, 0.0)": "RuntimeError: .*two devices",
@@ -82,11 +82,11 @@ for expression in {list(expressions)}:
     except Exception as error:
         print(type(error).__name__, *str(error).splitlines()[:1], sep=": ")
 """
-    for line, expected in zip(output_of(repo_root, "-c", code).splitlines(), expressions.values(), strict=True):
+    for line, expected in zip(output_of("-c", code).splitlines(), expressions.values(), strict=True):
         assert re.match(expected, line)
 
 
-def test_views_and_results_on_the_device_are_those_of_the_cpu(repo_root: Path) -> None:
+def test_views_and_results_on_the_device_are_those_of_the_cpu() -> None:
     code = """
 import second_device, torch
 here = torch.arange(24.0).view(2, 3, 4)
@@ -105,4 +105,4 @@ for weight in weights:
     (weight.transpose(1, 2).softmax(-1)[..., 0] ** 2).sum().backward()
 torch.testing.assert_close(weights[1].grad.cpu(), weights[0].grad)
 """
-    output_of(repo_root, "-c", code)
+    output_of("-c", code)

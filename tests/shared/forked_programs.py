@@ -7,7 +7,6 @@ is that process.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import importlib
 import json
 import os
@@ -53,8 +52,8 @@ class ForkedProgram:
         return status
 
     def send_signal(self, sent: signal.Signals) -> None:
-        """Send it a signal."""
-        with contextlib.suppress(ProcessLookupError):
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
             os.kill(self.pid, sent)
 
     def _ended(self, timeout: float) -> int | None:
@@ -75,31 +74,27 @@ class ForkedProgram:
         return line
 
 
-def start(
-    words: Sequence[Any], out: Path, err: Path, *, cwd: Path = REPO_ROOT, path: Path | None = None
-) -> ForkedProgram:
-    """Start a program.
+def start(words: Sequence[Any], out: Path, err: Path, *, cwd: Path = REPO_ROOT) -> ForkedProgram:
+    """Start a program, which finds the modules beside this file.
 
     Args:
         words: those after ``python``: ``-m <module> …`` or ``-c <code> …``.
         out: the file that its output is added to.
         err: the same of its errors.
         cwd: where it runs, and looks for modules first.
-        path: where it looks for them last.
     """
     server = _free.pop() if _free else _server()
     request = {"words": list(map(str, words)), "cwd": str(cwd), "out": str(out), "err": str(err)}
-    request["path"] = [] if path is None else [str(path)]
     assert server.stdin is not None
     server.stdin.write(json.dumps(request).encode() + b"\n")
     return ForkedProgram(server)
 
 
-def run(words: Sequence[Any], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run it to its end; the options are those of :func:`start`."""
+def run(words: Sequence[Any], *, timeout: float, cwd: Path = REPO_ROOT) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        status = start(words, out, err, **options).wait(timeout)
+        status = start(words, out, err, cwd=cwd).wait(timeout)
         return subprocess.CompletedProcess(list(words), status, out.read_text(), err.read_text())
 
 
@@ -107,12 +102,17 @@ def run_on_two_processes(code: str, folder: Path) -> None:
     """Run a code twice at the same time, with a folder and the number of the process, 0 or 1, as its words."""
     logs = [folder / f"process{rank}.log" for rank in range(2)]
     started = [start(["-c", code, folder, rank], log, log) for rank, log in enumerate(logs)]
-    assert [process.wait(120) for process in started] == [0, 0], "".join(log.read_text()[-3000:] for log in logs)
+    try:
+        assert [process.wait(120) for process in started] == [0, 0]
+    finally:
+        for process, log in zip(started, logs, strict=True):
+            process.send_signal(signal.SIGKILL)  # one whose other has failed waits for it
+            print(log.read_text())
 
 
 def _server() -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     server: subprocess.Popen[bytes] = subprocess.Popen([sys.executable, __file__], env=environment, bufsize=0, **pipes)
     atexit.register(server.kill)
     return server
@@ -138,14 +138,14 @@ def serve() -> dict[str, Any] | None:
     return None
 
 
-def become(words: Sequence[str], cwd: str, out: str, err: str, path: Sequence[str]) -> None:
+def become(words: Sequence[str], cwd: str, out: str, err: str) -> None:
     """Be the program that Python would be with these words."""
     for file, stream in ((os.devnull, 0), (out, 1), (err, 2)):
         opened = os.open(file, os.O_RDONLY if stream == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, stream)
         os.close(opened)
     os.chdir(cwd)
-    sys.path[:] = [cwd, *sys.path[1:], *path]
+    sys.path.insert(0, cwd)
     match words:
         case "-m", module, *arguments:
             sys.argv = [module, *arguments]

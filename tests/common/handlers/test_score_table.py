@@ -6,7 +6,6 @@ import csv
 import json
 import logging
 import math
-from pathlib import Path
 
 import forked_programs
 import nibabel
@@ -310,9 +309,7 @@ def test_two_processes_agree_with_one(tmp_path):
     items = entries(tmp_path)
     alone = run(items, ScoreTable(tmp_path / "alone", NAMES)).state.metrics
     (tmp_path / "items.json").write_text(json.dumps(items))
-    done = forked_programs.run(
-        ["-c", WORKER, __file__, tmp_path], path=Path(forked_programs.__file__).parent, timeout=120
-    )
+    done = forked_programs.run(["-c", WORKER, __file__, tmp_path], timeout=120)
     assert done.returncode == 0, done.stderr
 
     results = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]

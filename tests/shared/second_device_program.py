@@ -1,6 +1,6 @@
 """Train a bundle on the CPU and on a second device, go on, evaluate and segment; print as JSON what came out.
 
-python tests/second_device_program.py <bundle's folder> <datalist> <image> <output> <keys as JSON> [<overlay>]
+python tests/shared/second_device_program.py <bundle's folder> <datalist> <image> <output> <keys as JSON> [<overlay>]
 """
 
 from __future__ import annotations
