@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
+import forked_programs
 import nibabel as nib
 import numpy as np
 import pytest
@@ -72,34 +71,31 @@ def save_segmentation(path: Path, strokes: np.ndarray, affine: np.ndarray) -> No
     SimpleITK.WriteImage(image, str(path), useCompression=True)
 
 
-def run(block: str, folder: Path) -> str:
-    """Run a block of the page in a shell; ``python`` is the one that runs the tests."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-eu", "-c", block],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout
+def run(commands: list[list[str]], folder: Path) -> str:
+    told = ""
+    for words in commands:
+        done = forked_programs.run(words[1:], cwd=folder, timeout=600)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        told += done.stdout
+    return told
 
 
 def test_from_files_to_segmentations(section: str, workplace: Path) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-    assert [len(re.findall(r"^python -m ", block, re.MULTILINE)) for block in blocks] == [2, 6]
+    blocks = [block.replace("\\\n", " ") for block in re.findall(r"```bash\n(.*?)```", section, re.DOTALL)]
+    first, second = (
+        [words for line in block.splitlines() if (words := shlex.split(line, comments=True))] for block in blocks
+    )
+    assert (len(first), len(second)) == (2, 6)
+    assert {tuple(words[:2]) for words in (*first, *second)} == {("python", "-m")}
 
-    run(blocks[0], workplace)
+    run(first, workplace)
     data = workplace / "my_data"
     for name in DRAWN:
         strokes = np.asarray(nib.load(data / "scribbles" / f"{name}_scribble.nii.gz").dataobj)
         assert np.unique(strokes).tolist() == [0, 1, 2, 3, 4]
     assert len(list((data / "simulated").glob("*_scribble.nii.gz"))) == len(DENSE)
 
-    told = run(blocks[1], workplace)
+    told = run(second, workplace)
     content = json.loads((workplace / "data" / "own" / "datalist.json").read_text())
     listed = {name: [item["case"] for item in content[name]] for name in ("training", "unlabelled")}
     assert listed == {"training": list(DRAWN), "unlabelled": ["p09"]}

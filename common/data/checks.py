@@ -160,7 +160,7 @@ def _read(path: str, key: str, problems: list[str]) -> Volume | None:
     try:
         volume = read_volume(path)
         check_compressed(path)
-        check_loadable(path, volume, is_image=key == "image")
+        check_loadable(path, volume)
         return volume
     except UserError as error:
         problems.append(str(error))

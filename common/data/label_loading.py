@@ -10,24 +10,19 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
-from monai.transforms import LoadImage, MapTransform
+from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, MetaKeys
 
 from ..errors import UserError
 from ..transforms.coarse_labels_dictionary import UNKNOWN
-from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
-from .itk_header import ITK_EXTENSIONS
 from .named_labels import NamedLabel, read_named_label
-from .volume_reader import read_volume
+from .volume_loading import volume_loader
 
 __all__ = ["LoadLabelsd"]
 
 
 class LoadLabelsd(MapTransform):
-    """Load label maps, as MONAI's ``LoadImaged`` does where their values are this project's.
-
-    NRRD and MetaImage files may hold whole numbers of any size, some of which ``LoadImaged`` cannot read.
+    """Load label maps, as :class:`~common.data.volume_loading.LoadImagesd` does where their values are this project's.
 
     Labels of a MONAI Label datastore, and NRRD files that describe their segments, are mapped by the names of the
     classes, see :func:`~common.data.named_labels.read_named_label`.
@@ -62,7 +57,7 @@ class LoadLabelsd(MapTransform):
         self.options: dict[str, Any] = {"class_names": class_names, "num_classes": num_classes, "coarse": coarse}
         self.complement = complement
         self.image = image
-        self.load = LoadImage(ensure_channel_first=True)
+        self.load = volume_loader()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with labels ``[A, ...]`` of A annotators, mostly one, as float32 with their grid."""
@@ -71,7 +66,7 @@ class LoadLabelsd(MapTransform):
             files = data[key] if isinstance(data[key], (list, tuple)) else [data[key]]
             named = [read_named_label(file, image=_file(data.get(self.image)), **self.options) for file in files]
             if not any(named):
-                item[key] = self._plain(files)
+                item[key] = self.load(files)
                 continue
             if len(files) > 1 or key == self.complement or named[0] is None:
                 raise UserError(
@@ -82,19 +77,6 @@ class LoadLabelsd(MapTransform):
             affine, drawings = named[0].grid.affine, self._drawings(key, named[0])
             item |= {name: _tensor(drawn[None], affine, files[0]) for name, drawn in drawings.items()}
         return item
-
-    def _plain(self, files: Sequence[str | os.PathLike[str]]) -> MetaTensor:
-        names = [os.path.expanduser(file) for file in files]
-        if not all(name.lower().endswith(ITK_EXTENSIONS) for name in names):
-            return self.load(names)
-        volumes = [read_volume(name) for name in names]
-        first = volumes[0]
-        for name, volume in zip(names, volumes, strict=True):
-            gap = affine_gap(volume.affine, first.affine)
-            if volume.data.shape != first.data.shape or gap > AFFINE_TOLERANCE:
-                raise UserError(f"{name}: lies on another grid than {names[0]}; save both on the grid of their image")
-        affine = to_affine_nd(len(first.shape), first.affine)
-        return _tensor(np.stack([volume.data for volume in volumes]), affine, names[0])
 
     def _drawings(self, key: Hashable, named: NamedLabel) -> dict[Hashable, np.ndarray]:
         num_classes = self.options["num_classes"]

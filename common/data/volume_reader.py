@@ -21,12 +21,10 @@ __all__ = ["Volume", "check_loadable", "read_volume"]
 
 _NIFTI = (".nii", ".nii.gz")
 _META = (".mha", ".mhd")
-_WRAPPED = ("uint8", "int16", "uint16", "float32")
-"""Common pixel types of one channel that ITK's Python package has always been made with."""
 
 
 class Volume(NamedTuple):
-    """A file's voxels, its shape [X, Y, Z] without channels or frames, its affine and its voxel sizes in mm."""
+    """A file's voxels, with channels or frames last, its shape [X, Y, Z] without them, its affine and voxel sizes."""
 
     data: np.ndarray
     shape: tuple[int, ...]
@@ -75,14 +73,12 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         ) from error
 
 
-def check_loadable(path: str, volume: Volume, *, is_image: bool) -> None:
-    """Check that a training or a network that segments can load a file too, which is not done by this module.
+def check_loadable(path: str, volume: Volume) -> None:
+    """Check that a training or a network that segments can load a file too, which wants four axes at most.
 
     Args:
         path: the file.
         volume: what :func:`read_volume` gave for it.
-        is_image: whether it is an image. MONAI loads images, with ITK's Python package, which is made for some pixel
-            types only; labels are loaded by :class:`~common.data.label_loading.LoadLabelsd`.
 
     Raises:
         UserError: it cannot be loaded.
@@ -93,27 +89,6 @@ def check_loadable(path: str, volume: Volume, *, is_image: bool) -> None:
         raise UserError(
             f"{path}: its shape is {tuple(shape)}; save a volume [X, Y, Z], or [X, Y, Z, T] of frames or channels"
         )
-    if not is_image or not path.lower().endswith(ITK_EXTENSIONS):
-        return
-    kind = volume.data.dtype.name
-    if volume.channels == 1 and kind in _WRAPPED:
-        return
-    # takes seconds, which files of the common types need not wait for
-    from monai.utils import optional_import
-
-    itk, has_itk = optional_import("itk")
-    if not has_itk:
-        return
-    try:
-        with quiet_readers():
-            itk.ImageFileReader.New(FileName=path)
-    except itk.TemplateTypeError as error:
-        held, fix = f"{kind} voxels", "int16 or float32"
-        if volume.channels > 1:
-            held, fix = f"{volume.channels} channels of {kind}", "NIfTI with the channels along the last axis"
-        raise UserError(
-            f"{path}: holds {held}, which cannot be read for training or prediction; save it as {fix}"
-        ) from error
 
 
 def _read_nifti(path: str) -> Volume:
@@ -132,7 +107,8 @@ def _read_itk(path: str) -> Volume:
     data = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)).T  # components come first
     if header.components == 1:
         return _volume(path, data, header.affine)
-    return Volume(data, data.shape[1:], header.affine, _spacing(header.affine, data.shape[1:]), header.components)
+    shape = data.shape[1:]
+    return Volume(np.moveaxis(data, 0, -1), shape, header.affine, _spacing(header.affine, shape), header.components)
 
 
 def _volume(path: str, data: np.ndarray, affine: np.ndarray) -> Volume:
@@ -148,7 +124,8 @@ def _read_picture(path: str) -> Volume:
     tensor = _loader()(path)
     data, affine = np.asarray(tensor), np.asarray(tensor.affine)
     shape = data.shape[1:]
-    return Volume(data[0] if len(data) == 1 else data, shape, affine, _spacing(affine, shape), len(data))
+    voxels = data[0] if len(data) == 1 else np.moveaxis(data, 0, -1)
+    return Volume(voxels, shape, affine, _spacing(affine, shape), len(data))
 
 
 @cache

@@ -98,13 +98,8 @@ def load_layers(
 
 
 def _channels_first(volume: Volume) -> np.ndarray:
-    """The voxels [C, X, Y, Z] or [C, X, Y]; NIfTI files have their channels last."""
-    data, axes = volume.data, len(volume.shape)
-    if volume.channels == 1 and data.ndim == axes:
-        return data[None]
-    if data.shape[:axes] == volume.shape and data.ndim > axes:
-        return np.moveaxis(data.reshape(*volume.shape, -1), -1, 0)
-    return data
+    """The voxels [C, X, Y, Z] or [C, X, Y]."""
+    return np.moveaxis(volume.data.reshape(*volume.shape, -1), -1, 0)
 
 
 def _turned(channels: np.ndarray, volume: Volume, path: str) -> tuple[np.ndarray, tuple[float, float]]:

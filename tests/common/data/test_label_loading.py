@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-from monai.transforms import LoadImage
-from monai.utils import ImageMetaKey, MetaKeys
 
 from common.data.label_loading import LoadLabelsd
 from common.errors import UserError
@@ -30,18 +28,6 @@ def write(path: Path, label: np.ndarray = LABEL, origin: float = 7) -> str:
 def test_whole_numbers_of_any_size(tmp_path: Path, ending: str, kind: str) -> None:
     label = LOAD({"label": write(tmp_path / f"a.{ending}", LABEL.astype(kind))})["label"]
     np.testing.assert_array_equal(label, LABEL[None])
-
-
-@pytest.mark.parametrize("label", [LABEL, LABEL[..., 0]], ids=["volume", "slice"])
-def test_the_same_as_monai_loads(tmp_path: Path, label: np.ndarray) -> None:
-    path = write(tmp_path / "a.nrrd", label.astype(np.int16))
-    loaded, wanted = LOAD({"label": path})["label"], LoadImage(ensure_channel_first=True)(path)
-    np.testing.assert_array_equal(loaded, wanted)
-    assert (loaded.shape, loaded.dtype) == (wanted.shape, wanted.dtype)
-    assert (loaded.affine.shape, loaded.affine.dtype) == (wanted.affine.shape, wanted.affine.dtype)
-    np.testing.assert_allclose(loaded.affine, wanted.affine)
-    np.testing.assert_allclose(loaded.meta[MetaKeys.ORIGINAL_AFFINE], wanted.meta[MetaKeys.ORIGINAL_AFFINE])
-    assert loaded.meta[ImageMetaKey.FILENAME_OR_OBJ] == wanted.meta[ImageMetaKey.FILENAME_OR_OBJ] == path
 
 
 def test_several_annotators(tmp_path: Path) -> None:
