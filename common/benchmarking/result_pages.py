@@ -51,11 +51,9 @@ def write_pages(suites: Sequence[Suite], output: Path, results: Sequence[Mapping
 
 
 def _runs(folder: Path) -> dict[str, Path]:
-    """The folders of the scores by method and seed; the extra choice of a checkpoint is in its name."""
-    found = {}
-    for path in sorted(folder.glob("*/seed*/*/metrics.json")):
-        method, seed, choice = path.parts[-4:-1]
-        if not (path.parents[1] / "result.json").is_file():
-            continue
-        found[f"{method} {seed}" + ("" if choice == "last" else f" ({choice})")] = path.parent
-    return found
+    """The folders of the scores of the last iterates, by method and seed; the extra ones are in the table alone."""
+    return {
+        f"{path.parts[-4]} {path.parts[-3]}": path.parent
+        for path in sorted(folder.glob("*/seed*/last/metrics.json"))
+        if (path.parents[1] / "result.json").is_file()
+    }

@@ -123,7 +123,7 @@ def build_report(
             raise UserError(
                 f"the page would have {length / 1e6:.1f} MB; allow more by --max_mb, or give fewer --runs or --slices"
             )
-        size = max(_LEAST_SIZE, int(size * _SMALLER))
+        size = max(_LEAST_SIZE, int(size * min(_SMALLER, max_bytes / length)))
 
 
 def _boxes(tables: Mapping[str, Tables]) -> dict[str, Any]:

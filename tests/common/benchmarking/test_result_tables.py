@@ -203,10 +203,12 @@ def test_a_page_takes_any_number_of_runs_and_any_folder(suite: Suite, tmp_path: 
     summary = {"cases": 2, "classes": {"x": group}, "all": group}
     output = tmp_path / "runs, all"
     for seed in range(60):
-        folder = output / "toy" / "small" / "a" / f"seed{seed}" / "last"
-        folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps({"class_names": ["background", "x"], "summary": summary}))
-        (folder.parent / "result.json").touch()
+        for choice in ("last", "best"):
+            folder = output / "toy" / "small" / "a" / f"seed{seed}" / choice
+            folder.mkdir(parents=True)
+            (folder / "metrics.json").write_text(json.dumps({"class_names": ["background", "x"], "summary": summary}))
+            (folder.parent / "result.json").touch()
     [page] = write_pages([suite], output, [])
     text = page.read_text()
     assert all(f"a seed{seed}" in text for seed in range(60))
+    assert "seed0 (best)" not in text  # extra rows are in the table alone

@@ -6,7 +6,9 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
+from scipy import ndimage
 
 from common.reporting.layer_pictures import annotation_pictures, image_pictures, mask_pictures
 from common.reporting.palette import class_colour
@@ -51,6 +53,18 @@ def test_masks_are_filled_lightly_within_an_outline() -> None:
     assert found[13, 6:9, 3].tolist() == [255, 255, 110]
     assert found[13, 5, 3] == 0
     assert tuple(found[13, 6, :3]) == class_colour(2)
+
+
+@pytest.mark.parametrize("extents", [(40, 30), (3, 1), (1, 7)])
+def test_an_outline_stands_where_a_window_has_several_classes(extents: tuple[int, int]) -> None:
+    label = np.random.default_rng(0).integers(0, 4, (3, *extents))
+    for pixels, uri in zip(
+        label.repeat(3, axis=1).repeat(3, axis=2), mask_pictures(label, num_classes=4, size=64), strict=True
+    ):
+        several = ndimage.minimum_filter(pixels, size=5) != ndimage.maximum_filter(pixels, size=5)
+        alpha = np.where(pixels == 0, 0, np.where(several, 255, 110))
+        found = rgba(uri) if uri else np.zeros((*pixels.shape, 4), np.uint8)
+        np.testing.assert_array_equal(found[..., 3], alpha)
 
 
 def test_unknown_values_of_a_mask_are_not_drawn() -> None:
