@@ -93,7 +93,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("bundle", "kills"),
     [
-        ("maag", 6),
+        ("maag", 5),
         pytest.param("maag", 12, marks=pytest.mark.slow),
         # minutes each, by the same handlers
         *[pytest.param(name, 3, marks=pytest.mark.slow) for name in BUNDLES if name != "maag"],

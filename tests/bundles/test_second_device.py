@@ -13,7 +13,7 @@ import pytest
 
 from common.data.datalist import load_datalist
 
-SMALL = {"roi_size": [48, 48], "pixdim": [4.0, 4.0], "filters": 2, "batch_size": 4, "val_interval": 1, "seed": 1}
+SMALL = {"roi_size": [48, 48], "pixdim": [4.0, 4.0], "filters": 2, "batch_size": 4, "val_interval": 2, "seed": 1}
 FORMS: list[tuple[str, dict[str, Any]]] = [
     ("maag", {}),
     ("dmpls", {}),
