@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked_programs
+
 REPO_ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (path / "configs").is_dir())
 SMALL = {"pixdim": "[4.0,4.0]", "roi_size": "[48,48]", "filters": 4, "progress": "false"}
@@ -75,7 +77,10 @@ def finish(process: subprocess.Popen, timeout: float = 500) -> subprocess.Comple
 
 def run(bundle: str, *overlays: str, notes: Path | None = None, **options: Any) -> subprocess.CompletedProcess:
     """Run it to its end."""
-    return finish(start(command(bundle, *overlays, **options), notes=notes))
+    words = command(bundle, *overlays, **options)
+    if words[2] == "monai.bundle":  # one process, without a launcher
+        return forked_programs.run(words[1:], timeout=500)
+    return finish(start(words, notes=notes))
 
 
 def errors(result: subprocess.CompletedProcess) -> list[str]:
