@@ -78,7 +78,7 @@ def start(words: Sequence[Any], out: Path, err: Path, *, cwd: Path = REPO_ROOT) 
     """Start a program, which finds the modules beside this file.
 
     Args:
-        words: those after ``python``: ``-m <module> …`` or ``-c <code> …``.
+        words: those after ``python``: ``-m <module> …``, ``-c <code> …`` or ``<script> …``.
         out: the file that its output is added to.
         err: the same of its errors.
         cwd: where it runs, and looks for modules first.
@@ -153,8 +153,10 @@ def become(words: Sequence[str], cwd: str, out: str, err: str) -> None:
         case "-c", code, *arguments:
             sys.argv = ["-c", *arguments]
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
-        case _:
-            raise ValueError(f"neither -m nor -c: {words}")
+        case script, *_:
+            sys.path[0] = os.path.dirname(script)
+            sys.argv = list(words)
+            runpy.run_path(script, run_name="__main__")
 
 
 if __name__ == "__main__":
