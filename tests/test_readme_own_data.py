@@ -37,7 +37,8 @@ def workplace(repo_root: Path, phantom_dir: Path, tmp_path_factory: pytest.TempP
     for folder in ("images", "drawn", "masks"):
         (root / "my_data" / folder).mkdir(parents=True)
     made = sorted(path for path in phantom_dir.glob("*/*_frame01.nii.gz"))
-    for name, path in zip((*DRAWN, *DENSE, "p09"), made, strict=False):
+    names = (*DRAWN, *DENSE, "p09")
+    for name, path in zip(names, made[: len(names)], strict=True):
         mask = nib.load(str(path).replace(".nii", "_gt.nii"))
         middle = np.argwhere(mask.get_fdata() > 0).mean(0).astype(int)
         start = [int(np.clip(middle[axis] - 64, 0, mask.shape[axis] - 128)) for axis in (0, 1)]

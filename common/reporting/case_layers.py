@@ -99,7 +99,7 @@ def load_layers(
 
 def _channels_first(volume: Volume) -> np.ndarray:
     """The voxels [C, X, Y, Z] or [C, X, Y]."""
-    return np.moveaxis(volume.data.reshape(*volume.shape, -1), -1, 0)
+    return np.moveaxis(volume.data.reshape(*volume.shape, volume.channels), -1, 0)
 
 
 def _turned(channels: np.ndarray, volume: Volume, path: str) -> tuple[np.ndarray, tuple[float, float]]:

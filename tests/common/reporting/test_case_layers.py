@@ -120,3 +120,9 @@ def test_files_that_do_not_belong_together_are_named(tmp_path: Path, fault: str)
         save(path, np.stack([label, label], axis=-1))
     with pytest.raises(UserError, match=r"l\.nii\.gz"):
         load_layers(save(tmp_path / "i.nii.gz", image), {"reference": [str(path)]}, num_classes=3)
+
+
+def test_an_image_without_voxels_is_told(tmp_path: Path) -> None:
+    for name, shape in (("a.nii.gz", (4, 5, 0)), ("b.nii.gz", (4, 5, 0, 2))):
+        with pytest.raises(UserError, match=rf"{name}: has the shape .*; a report shows slices and volumes of them"):
+            load_layers(save(tmp_path / name, np.zeros(shape, np.float32)), {}, num_classes=3)
