@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring.memory import peak_mib
 from torch.nn import functional as F
 
 from common.losses.attentive_similarity import AttentiveSimilarityLoss
@@ -59,13 +59,6 @@ def windowed_loss(heads: list[torch.Tensor]) -> torch.Tensor:
     return loss(heads, torch.zeros_like(heads[0][:, :1]))
 
 
-def memory(device: str) -> float:
-    """The highest memory so far, in MiB."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run one form; write its gradients to ``args.gradients`` and return value, seconds and MiB."""
     torch.manual_seed(0)
@@ -81,7 +74,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     loss = {"full": full_matrix_loss, "windowed": windowed_loss}[args.form]
     value, seconds = 0.0, []
     gradients: tuple[torch.Tensor, ...] = ()
-    before = memory(args.device)
+    before = peak_mib(args.device)
     for _ in range(args.repeat + 1):
         gradients = ()
         started = time.perf_counter()
@@ -89,7 +82,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         gradients = torch.autograd.grad(total, heads)
         value = float(total)  # waits for a GPU
         seconds.append(time.perf_counter() - started)
-    used = memory(args.device) - before
+    used = peak_mib(args.device) - before
     torch.save({name: gradient.cpu() for name, gradient in zip(NAMES, gradients, strict=True)}, args.gradients)
     return {"value": value, "seconds": statistics.median(seconds[1:]), "memory": used}
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from typing import Any
 
 import torch
+from measuring.memory import peak_mib
 
 from common.losses.coarse_labels import CoarseLabelsLoss
 from common.networks.coarse_annotation_unet import CoarseAnnotationUNet
@@ -42,7 +42,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     size = (args.batch_size, 1, args.height, args.width)
     image = torch.randn(args.batch_size, 3, *size[2:]).to(args.device, memory_format=torch.channels_last)
     target = {name: torch.randint(0, args.classes + 1, size).to(args.device) for name in ("label", "complement")}
-    before, seconds, values = peak_gib(args.device), [], []
+    before, seconds, values = peak_mib(args.device), [], []
     for _ in range(args.repeat + 1):
         network.zero_grad()
         started = time.perf_counter()
@@ -50,16 +50,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         value.backward()
         values.append(float(value.detach()))  # waits for a GPU
         seconds.append(time.perf_counter() - started)
-    return {"seconds": statistics.median(seconds[1:] or seconds), "gib": peak_gib(args.device) - before} | {
-        "loss": values[0]
-    }
-
-
-def peak_gib(device: str) -> float:
-    """The largest memory of this process so far; the system counts in KiB, on a Mac in bytes."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    gib = (peak_mib(args.device) - before) / 2**10
+    return {"seconds": statistics.median(seconds[1:] or seconds), "gib": gib, "loss": values[0]}
 
 
 def measured_apart(way: str) -> dict[str, float]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring.memory import peak_mib
 from torch.nn import functional as F
 
 from common.losses.gated_crf import GatedCRFLoss
@@ -89,11 +89,6 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     result = {"seconds": statistics.median(seconds[1:]), "mib": peak_mib() - before}
     torch.save({"value": value.detach(), "gradient": tensors[0].grad}, args.save)
     return result
-
-
-def peak_mib() -> float:
-    """The largest resident set of this process so far; the system counts in KiB, on a Mac in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ them in every round. Their sources have to be equal, bit for bit. Of every grid 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from measuring.memory import peak_mib
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -86,11 +86,6 @@ def mixes(batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], repeat: int) -
         plans.append(plan)
         medians.append(statistics.median(seconds))
     return plans, max(medians)
-
-
-def peak_mib() -> float:
-    """The largest resident set of this process so far; the system counts in KiB, on a Mac in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring.memory import peak_mib
 from monai.data import list_data_collate
 from monai.transforms import Compose, RandAffined, RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
 
@@ -97,11 +97,6 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, float]:
         seconds.append((time.perf_counter() - started) / args.batches)
     # the first round warms up
     return {"seconds": statistics.median(seconds[1:]), "mib": peak_mib(), "mib_before": before}
-
-
-def peak_mib() -> float:
-    """The largest resident set of this process so far; the system counts in KiB, on a Mac in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:

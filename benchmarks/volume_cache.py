@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ MIB = 2**20
 def start(bundle: str, dataset_dir: str, cache_dir: str, results: multiprocessing.SimpleQueue) -> None:
     """Build the training slices and report seconds and MiB."""
     import torch
+    from measuring.memory import peak_mib
     from monai.bundle import ConfigParser
 
     from common.data.checks import check_items
@@ -40,10 +40,10 @@ def start(bundle: str, dataset_dir: str, cache_dir: str, results: multiprocessin
     started = time.perf_counter()
     check_items(items, num_classes=num_classes, kind="scribble")
     checked = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_mib()
     dataset = SliceDataset(items, transform, ignore_index=num_classes)
     finished = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    peak = peak_mib() - before
     stacked = sum(tensor.nbytes for tensor in dataset.slices.values()) / MIB
     results.put((len(items), len(dataset), checked - started, finished - checked, stacked, peak))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UserError
 from .datalist import load_datalist
-from .supervision import check_num_classes, count_of, patient_of, patients_in_order, with_dense_mask
+from .supervision import check_num_classes, check_shares, count_of, patient_of, patients_in_order, with_dense_mask
 
 __all__ = ["coarse_items"]
 
@@ -47,20 +47,12 @@ def coarse_items(
             over 1 together, an item lacks the dense mask that it is to bring or to be simulated from, or no item is
             left.
     """
-    for key, share in (("labelled_share", labelled_share), ("dense_share", dense_share)):
-        if not 0 <= share <= 1:
-            raise UserError(f"--{key}: must be a number from 0 to 1, got {share}")
-    both = labelled_share + dense_share
-    if not 0 < both <= 1 + 1e-9:
-        raise UserError(
-            f"--labelled_share {labelled_share} and --dense_share {dense_share}: together they must be over 0 and at "
-            "most 1"
-        )
+    check_shares(labelled_share, dense_share)
     items = load_datalist(datalist, "training")
     check_num_classes(datalist, num_classes)
     order = patients_in_order(items, seed)
     dense = set(order[: count_of(dense_share, len(order))])
-    annotated = count_of(min(both, 1.0), len(order))
+    annotated = count_of(min(labelled_share + dense_share, 1.0), len(order))
     coarse = set(order[: max(annotated, len(dense) + 1) if labelled_share else annotated]) - dense
     chosen = []
     for item in items:

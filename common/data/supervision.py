@@ -14,6 +14,7 @@ from .datalist import are_own, datalist_info, load_datalist
 
 __all__ = [
     "check_num_classes",
+    "check_shares",
     "count_of",
     "keep_share",
     "mask_items",
@@ -24,7 +25,8 @@ __all__ = [
     "with_dense_mask",
 ]
 
-_ALMOST = 1e-9
+_ROUNDING = 1e-9
+"""By how much decimal shares may be over 1 in binary."""
 
 
 def training_items(
@@ -63,14 +65,7 @@ def training_items(
     """
     if annotators not in ("all", "first"):
         raise UserError(f"--annotators: must be 'all' or 'first', got {annotators!r}")
-    for key, share in (("labelled_share", labelled_share), ("dense_share", dense_share)):
-        if not 0 <= share <= 1:
-            raise UserError(f"--{key}: must be a number from 0 to 1, got {share}")
-    if not _ALMOST < labelled_share + dense_share <= 1 + _ALMOST:
-        raise UserError(
-            f"--labelled_share {labelled_share} and --dense_share {dense_share}: together they must be over 0 and at "
-            "most 1"
-        )
+    check_shares(labelled_share, dense_share)
     items = load_datalist(datalist, "training")
     check_num_classes(datalist, num_classes)
     order = patients_in_order(items, seed)
@@ -151,6 +146,22 @@ def keep_share(items: Sequence[Mapping[str, Any]], share: float, *, seed: int) -
     order = patients_in_order(items, seed)
     kept = set(order[: count_of(share, len(order))])
     return [dict(item) for item in items if patient_of(item) in kept]
+
+
+def check_shares(labelled_share: float, dense_share: float) -> None:
+    """Check the shares of the patients that bring scribbles or drawings, and dense masks.
+
+    Raises:
+        UserError: one is no number from 0 to 1, or together they are 0 or over 1.
+    """
+    for key, share in (("labelled_share", labelled_share), ("dense_share", dense_share)):
+        if not 0 <= share <= 1:
+            raise UserError(f"--{key}: must be a number from 0 to 1, got {share}")
+    if not 0 < labelled_share + dense_share <= 1 + _ROUNDING:
+        raise UserError(
+            f"--labelled_share {labelled_share} and --dense_share {dense_share}: together they must be over 0 and at "
+            "most 1"
+        )
 
 
 def check_num_classes(datalist: str | os.PathLike[str], num_classes: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..errors import UserError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["index_maps"]
+__all__ = ["index_maps", "one_channel_pairs"]
 
 
 def index_maps(
@@ -43,6 +44,29 @@ def index_maps(
             "bring the prediction back to the reference's grid before it is scored"
         )
     return predicted, truth
+
+
+def one_channel_pairs(
+    output: tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]],
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Go through an engine's predictions and references.
+
+    Args:
+        output: two lists of as many index maps ``[1, ...]``.
+
+    Yields:
+        A prediction and its reference, both ``[1, ...]``.
+
+    Raises:
+        ValueError: the lists differ in length, or a map has more channels than one.
+    """
+    for prediction, reference in zip(*output, strict=True):
+        if len(prediction) != 1 or len(reference) != 1:
+            raise ValueError(
+                f"expected index maps of one channel, got the shapes {tuple(prediction.shape)} and "
+                f"{tuple(reference.shape)}: take the arg-max over the classes first"
+            )
+        yield prediction, reference
 
 
 def _index_map(volume: ArrayLike | torch.Tensor, name: str, num_classes: int, ignore_index: int | None) -> np.ndarray:

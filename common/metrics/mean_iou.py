@@ -13,7 +13,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from numpy.typing import ArrayLike
 
 from ..errors import UserError
-from .index_maps import index_maps
+from .index_maps import index_maps, one_channel_pairs
 
 __all__ = ["MeanIoU", "confusion_counts", "mean_iou"]
 
@@ -117,12 +117,7 @@ class MeanIoU(Metric):
             UserError: the shapes of a pair differ or a value is no class number.
             ValueError: the lists differ in length, or a map has more channels than one.
         """
-        for prediction, reference in zip(*output, strict=True):
-            if len(prediction) != 1 or len(reference) != 1:
-                raise ValueError(
-                    f"expected index maps of one channel, got the shapes {tuple(prediction.shape)} and "
-                    f"{tuple(reference.shape)}: take the arg-max over the classes first"
-                )
+        for prediction, reference in one_channel_pairs(output):
             counts = confusion_counts(prediction, reference, self.num_classes, ignore_index=self.ignore_index)
             self._counts += torch.from_numpy(counts)
             score = mean_iou(counts, include_background=self.include_background)

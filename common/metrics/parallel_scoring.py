@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +10,7 @@ import numpy as np
 
 from ..data.compressed_files import check_compressed
 from ..data.volume_reader import Volume, read_volume
+from ..data.worker_processes import spread
 from ..errors import UserError
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .case_files import Reference
@@ -60,7 +55,6 @@ def score_cases(
         UserError: a file cannot be read, holds no index map of the classes, or is not on its reference's grid; of
             several such files it is about that of the first reference.
     """
-    of_cases = [{name: files.get(each.case) for name, files in predictions.items()} for each in references]
     score = partial(
         _score,
         class_names=list(class_names),
@@ -68,38 +62,19 @@ def score_cases(
         surface=surface,
         post_process=post_process,
     )
-    cases = [reference.case for reference in references]
-    if min(jobs, len(cases)) <= 1:
-        return dict(zip(cases, map(score, references, of_cases), strict=True))
-    try:
-        with ProcessPoolExecutor(min(jobs, len(cases)), initializer=_leave_with_parent) as pool:
-            return dict(zip(cases, pool.map(score, references, of_cases), strict=True))
-    except BrokenProcessPool as error:
-        raise UserError("a process was killed, perhaps for want of memory; give fewer --jobs") from error
-
-
-def _leave_with_parent() -> None:
-    """Leave it to the parent to answer an interrupt, and end with it where it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    wanted = [(each, {name: files.get(each.case) for name, files in predictions.items()}) for each in references]
+    return {each.case: scored for each, scored in zip(references, spread(score, wanted, jobs), strict=True)}
 
 
 def _score(
-    reference: Reference,
-    predictions: Mapping[str, str | None],
+    case: tuple[Reference, Mapping[str, str | None]],
     *,
     class_names: Sequence[str],
     ignore_index: int | None,
     surface: bool,
     post_process: Callable[[np.ndarray], Any] | None,
 ) -> ScoredCase:
+    reference, predictions = case
     truth = _read(reference.path)
     labels = {"case": reference.case, "patient": reference.patient, "phase": reference.phase}
     rows = {}

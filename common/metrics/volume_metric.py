@@ -12,6 +12,8 @@ from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
+from .index_maps import one_channel_pairs
+
 __all__ = ["VolumeMetric"]
 
 
@@ -71,12 +73,7 @@ class VolumeMetric(Metric):
             UserError: the shapes of a pair differ or a value is no class number.
             ValueError: the lists differ in length, or a map has more channels than one.
         """
-        for prediction, reference in zip(*output, strict=True):
-            if len(prediction) != 1 or len(reference) != 1:
-                raise ValueError(
-                    f"expected index maps of one channel, got the shapes {tuple(prediction.shape)} and "
-                    f"{tuple(reference.shape)}: take the arg-max over the classes first"
-                )
+        for prediction, reference in one_channel_pairs(output):
             score = self.score(prediction[0], reference[0])
             if not np.isnan(score):
                 self._sum += score
