@@ -25,6 +25,7 @@ STAGES = ("training", "prediction", "scoring", "finished")
 """What a run has before it, in order: a state names the stage that is not done yet."""
 
 _FILE = "run.json"
+_THEN = ", then "
 _DATALIST = "datalist"
 
 
@@ -75,6 +76,18 @@ class RunState:
                 f"{folder}: holds a run of another {', '.join(changed)}; remove it, or choose another --output"
             )
         return state
+
+    def note_hardware(self, device: str | None = None) -> None:
+        """Note what the training runs on, behind what it ran on in earlier attempts.
+
+        Args:
+            device: see :func:`hardware`.
+        """
+        now = hardware(device)
+        before = self.notes.get("hardware", now)
+        for key in ("device", "cpu"):
+            now[key] = _THEN.join(dict.fromkeys([*before[key].split(_THEN), now[key]]))
+        self.notes["hardware"] = now
 
     def save(self) -> None:
         """Write the file, whole or not at all."""

@@ -19,7 +19,7 @@ from .label_variants import variant_datalist
 from .prediction_stage import inference_configs, predict
 from .results import RESULT, read_result, write_result
 from .run_config import resolved_config
-from .run_state import RunState, hardware
+from .run_state import RunState
 from .scoring_stage import POST_PROCESSED, score
 from .suite import Row, Suite
 from .training_stage import progress_of, train
@@ -101,8 +101,9 @@ class Benchmark:
         folder.mkdir(parents=True, exist_ok=True)
         if finished:  # scored before the suite had all of its scores; label maps that are there are not made again
             state.advance("prediction")
-        else:
-            state.notes |= {"hardware": hardware(self.device), "steps_wanted": self.suite.steps(row, self.setting)}
+        elif state.stage == "training":
+            state.note_hardware(self.device)
+            state.notes["steps_wanted"] = self.suite.steps(row, self.setting)
             state.save()
         if state.stage == "training" and not self._train(row, seed, state):
             at = progress_of(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +24,7 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> 
     """Apply a function to each item, in so many processes.
 
     After an error or an interrupt nothing new is begun; what has been begun is finished first, so that no file is
-    left half written.
+    left half written. Each of several processes computes on one thread.
 
     Args:
         work: the function, which can be pickled.
@@ -40,7 +41,7 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> 
     if min(jobs, len(items)) <= 1:
         yield from map(work, items)
         return
-    pool = ProcessPoolExecutor(min(jobs, len(items)), initializer=_leave_with_parent)
+    pool = ProcessPoolExecutor(min(jobs, len(items)), initializer=_start)
     try:
         yield from pool.map(work, items)
     except BrokenProcessPool as error:
@@ -49,9 +50,12 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_with_parent() -> None:
-    """Leave it to the parent to answer an interrupt, and end with it where it is killed."""
+def _start() -> None:
+    """Leave it to the parent to answer an interrupt, end with it where it is killed, and compute on one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "torch" in sys.modules:
+        # the threads that the parent computed with are not forked along, and PyTorch would wait for them for ever
+        sys.modules["torch"].set_num_threads(1)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -125,11 +125,14 @@ def test_what_was_cut_off_after_training_is_predicted_and_scored(place: Path, fi
     copy = place / "copied" / "hearts" / "tiny" / "pce" / "seed1"
     shutil.copytree(finished, copy)
     state = json.loads((copy / "run.json").read_text()) | {"stage": "prediction"}
+    state["notes"]["hardware"]["cpu"] = "that of the training"
     (copy / "run.json").write_text(json.dumps(state))
     (copy / "result.json").unlink()
     shutil.rmtree(copy / "last")
     benchmark(place, output=str(place / "copied"))
-    assert json.loads((copy / "result.json").read_text())["scores"] == expected
+    made = json.loads((copy / "result.json").read_text())
+    assert made["scores"] == expected
+    assert made["hardware"]["cpu"] == "that of the training"
 
 
 def test_a_finished_run_gets_the_scores_that_its_suite_has_since(place: Path, finished: Path) -> None:

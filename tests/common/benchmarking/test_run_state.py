@@ -74,3 +74,15 @@ def test_a_damaged_state_says_so(tmp_path: Path, change: dict[str, str]) -> None
     (tmp_path / "run.json").write_text(json.dumps(content | change))
     with pytest.raises(UserError, match=r"run\.json: cannot be read as the state of a run; remove the folder"):
         RunState.of(tmp_path, ABOUT)
+
+
+def test_hardware_names_all_that_a_training_ran_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for threads in ("1", "1", "2", "1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        state = RunState.of(tmp_path, ABOUT)
+        state.note_hardware("cpu")
+        state.save()
+    noted = RunState.of(tmp_path, ABOUT).notes["hardware"]
+    assert noted["device"] == "CPU"
+    one, two = noted["cpu"].split(", then ")
+    assert one.endswith(", 1 thread") and two == one.removesuffix("1 thread") + "2 threads"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -63,3 +65,20 @@ def test_what_was_begun_is_finished(tmp_path: Path) -> None:
 def test_a_killed_process_is_told() -> None:
     with pytest.raises(UserError, match=r"^a process was killed, perhaps for want of memory; give fewer --jobs$"):
         list(spread(die, range(3), 2))
+
+
+def test_processes_compute_where_their_parent_has_computed_on_several_threads() -> None:
+    program = """
+import torch
+from common.data.worker_processes import spread
+
+def count(number):
+    return int((torch.arange(2**20) % 7 == number).sum()), torch.get_num_threads()
+
+torch.set_num_threads(2)
+alone = count(3)
+print(alone, list(spread(count, [3, 3], 2)), torch.get_num_threads())
+"""
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert told == "(149797, 2) [(149797, 1), (149797, 1)] 2\n"
