@@ -85,4 +85,5 @@ def test_hardware_names_all_that_a_training_ran_on(tmp_path: Path, monkeypatch: 
     noted = RunState.of(tmp_path, ABOUT).notes["hardware"]
     assert noted["device"] == "CPU"
     one, two = noted["cpu"].split(", then ")
-    assert one.endswith(", 1 thread") and two == one.removesuffix("1 thread") + "2 threads"
+    assert one.endswith(", 1 thread")
+    assert two == one.removesuffix("1 thread") + "2 threads"
