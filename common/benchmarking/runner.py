@@ -101,10 +101,6 @@ class Benchmark:
         folder.mkdir(parents=True, exist_ok=True)
         if finished:  # scored before the suite had all of its scores; label maps that are there are not made again
             state.advance("prediction")
-        elif state.stage == "training":
-            state.note_hardware(self.device)
-            state.notes["steps_wanted"] = self.suite.steps(row, self.setting)
-            state.save()
         if state.stage == "training" and not self._train(row, seed, state):
             at = progress_of(folder)
             return f"cut off in training after epoch {at['epochs']} ({at['iterations']} steps)"
@@ -115,6 +111,9 @@ class Benchmark:
         return "finished"
 
     def _train(self, row: Row, seed: int, state: RunState) -> bool:
+        state.note_hardware(self.device)
+        state.notes["steps_wanted"] = self.suite.steps(row, self.setting)
+        state.save()
         config = state.folder / CONFIG
         if not config.is_file():  # one that was begun goes on as it began
             keys, steps = self.suite.keys(row, self.setting), self.suite.steps(row, self.setting)

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _ROUNDING = 1e-9
-"""By how much decimal shares may be over 1 in binary."""
+"""By how much sums of decimal shares miss 0 and 1 in binary."""
 
 
 def training_items(
@@ -157,7 +157,7 @@ def check_shares(labelled_share: float, dense_share: float) -> None:
     for key, share in (("labelled_share", labelled_share), ("dense_share", dense_share)):
         if not 0 <= share <= 1:
             raise UserError(f"--{key}: must be a number from 0 to 1, got {share}")
-    if not 0 < labelled_share + dense_share <= 1 + _ROUNDING:
+    if not _ROUNDING < labelled_share + dense_share <= 1 + _ROUNDING:
         raise UserError(
             f"--labelled_share {labelled_share} and --dense_share {dense_share}: together they must be over 0 and at "
             "most 1"
