@@ -22,7 +22,7 @@ from common.benchmarking.runner import Benchmark
 from common.benchmarking.shipping import check_shipped, origin_of
 from common.benchmarking.shipping import ship as ship_weights
 from common.benchmarking.suite import Row, Suite, known_suites, load_suite
-from common.benchmarking.tables import overviews, with_tables
+from common.benchmarking.tables import with_tables
 from common.errors import UserError
 from common.files import atomic_file, read_text
 from common.packing.bundle_folder import bundle_folder, bundle_folders
@@ -135,7 +135,7 @@ def _tables(suites: list[Suite], runs: Path, folder: Path, table: Path, readme: 
     by_name = {each.name: each for each in suites}
     found = {bundle: origin_of(bundle, by_name, records) for bundle in bundle_folders()}
     origins = {bundle: origin for bundle, origin in found.items() if origin is not None}
-    texts = {table: with_tables(table, overviews(suites, records))}
+    texts = {table: with_tables(table, suites, records)}
     texts |= {} if readme is None else {readme: with_weights(readme, list(origins.values()))}
     if check:
         for path, text in texts.items():

@@ -20,18 +20,22 @@ BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 _NO_RUN = "no run"
 _CHOICES = {"last": "last iterate", POST_PROCESSED: "last iterate, post-processed", "best": "best validation"}
 _CHOSEN = ", chosen on the scored cases"
+_FOLDED = "Classes, extra rows, time and hardware"
 _NOTE = (
     "Mean ± standard deviation over the volumes, averaged over the seeds; behind several seeds, the standard deviation "
     "of their means in brackets. HD95 leaves missed classes out. Rows of the best validation are extra."
 )
 
 
-def overviews(suites: Sequence[Suite], results: Sequence[Mapping[str, Any]]) -> list[Overview]:
+def overviews(
+    suites: Sequence[Suite], results: Sequence[Mapping[str, Any]], *, headlines: bool = False
+) -> list[Overview]:
     """Make the tables: one for each suite, setting and group of rows that has a run, and one for a suite without any.
 
     Args:
         suites: the suites.
         results: records of runs, of these suites and others.
+        headlines: the last iterates alone, without single classes, time and hardware.
     """
     made = []
     for suite in suites:
@@ -40,15 +44,17 @@ def overviews(suites: Sequence[Suite], results: Sequence[Mapping[str, Any]]) -> 
         wanted = [(setting, group) for setting in suite.settings for group in _groups(suite) if (setting, group) in run]
         for setting, group in wanted or [(next(iter(suite.settings)), _groups(suite)[0])]:
             rows = [row for row in suite.rows.values() if row.group == group]
-            made.append(_overview(suite, setting, group, rows, [r for r in of_suite if r["setting"] == setting]))
+            of_setting = [result for result in of_suite if result["setting"] == setting]
+            made.append(_overview(suite, setting, group, rows, of_setting, headlines))
     return made
 
 
-def markdown(tables: Sequence[Overview]) -> str:
-    """Write tables in Markdown, each below a heading."""
+def markdown(suites: Sequence[Suite], results: Sequence[Mapping[str, Any]]) -> str:
+    """Write the tables of :func:`overviews` in Markdown: below each heading the headlines, and all of it folded up."""
     parts = []
-    for table in tables:
-        parts.append("\n\n".join([f"### {table.title}", *table.notes, markdown_table(table.header, table.rows)]))
+    for headline, table in zip(overviews(suites, results, headlines=True), overviews(suites, results), strict=True):
+        parts += [f"### {table.title}", *table.notes, markdown_table(headline.header, headline.rows)]
+        parts += [f"<details>\n<summary>{_FOLDED}</summary>", markdown_table(table.header, table.rows), "</details>"]
     return "\n\n".join(parts)
 
 
@@ -57,13 +63,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
 
 
-def with_tables(path: Path, tables: Sequence[Overview]) -> str:
+def with_tables(path: Path, suites: Sequence[Suite], results: Sequence[Mapping[str, Any]]) -> str:
     """The text of a Markdown file with the tables between its two marks.
 
     Raises:
         UserError: the file cannot be read, or has not each mark once, in order.
     """
-    return between_marks(path, BEGIN, END, markdown(tables))
+    return between_marks(path, BEGIN, END, markdown(suites, results))
 
 
 def _known(suite: Suite, result: Mapping[str, Any]) -> bool:
@@ -75,26 +81,32 @@ def _groups(suite: Suite) -> list[str]:
 
 
 def _overview(
-    suite: Suite, setting: str, group: str, rows: Sequence[Row], results: Sequence[Mapping[str, Any]]
+    suite: Suite,
+    setting: str,
+    group: str,
+    rows: Sequence[Row],
+    results: Sequence[Mapping[str, Any]],
+    headlines: bool,
 ) -> Overview:
     known = [result for result in results if result["method"] in {row.name for row in rows}]
-    classes = known[0]["scores"]["last"]["class_names"][1:] if known and suite.score == "dice" else []
+    by_class = known and suite.score == "dice" and not headlines
+    classes = known[0]["scores"]["last"]["class_names"][1:] if by_class else []
     header = ["row", "supervision", "checkpoint", "seeds", "steps"]
     header += ["mIoU (%)"] if suite.score == "mean_iou" else [*(f"Dice {name}" for name in classes), "Dice"]
     header += ["pooled slice Dice"] if suite.pooled else []
     header += [*(f"HD95 {name}" for name in classes), "HD95 (mm)"] if suite.surface else []
-    header += ["paper", "training", "hardware"]
+    header += ["paper"] if headlines else ["paper", "training", "hardware"]
     lines = []
     for row in rows:
         of_row = sorted((each for each in known if each["method"] == row.name), key=lambda each: each["seed"])
         choices = [choice for choice in _CHOICES if any(choice in each["scores"] for each in of_row)]
         if not choices:
             why = f"{_NO_RUN}: {row.unavailable}" if row.unavailable else _NO_RUN
-            blank = [""] * (len(header) - 6)
-            lines.append([row.title, row.supervision, why, *blank, _paper(row, suite), "", ""])
-        for choice in choices:
+            blank = [""] * (header.index("paper") - 3)
+            lines.append([row.title, row.supervision, why, *blank, _paper(row, suite), "", ""][: len(header)])
+        for choice in choices[:1] if headlines else choices:
             runs = [each for each in of_row if choice in each["scores"]]
-            lines.append(_cells(suite, row, setting, choice, runs, classes))
+            lines.append(_cells(suite, row, setting, choice, runs, classes)[: len(header)])
     about = suite.settings[setting].get("about", "")
     title = f"{suite.title}: {setting}" + ("" if group == _groups(suite)[0] else f", {group}")
     notes = [" ".join(filter(None, [suite.protocol, f"Setting {setting}: {about}" if about else ""])), _NOTE]

@@ -126,7 +126,7 @@ def test_the_best_validation_is_extra_and_marked(suite: Suite) -> None:
 
 def test_post_processed_scores_are_extra_and_marked(suite: Suite) -> None:
     made = result(suite)
-    assert "post-processed" not in markdown(overviews([suite], [made]))
+    assert "post-processed" not in markdown([suite], [made])
     made["scores"]["best"] = made["scores"]["last"]
     made["scores"]["last_post_processed"] = {**made["scores"]["last"], "dice": {"x": [0.9, 0.1], "all": [0.9, 0.1]}}
     found = rows(suite, [made])
@@ -135,6 +135,30 @@ def test_post_processed_scores_are_extra_and_marked(suite: Suite) -> None:
     assert found[1][6] == "0.900 ± 0.100"
     note = overviews([suite], [made])[0].notes[-1]
     assert note.endswith("post-processed, by `--keep_bodies 1 --keep_components 2`; the headline is not.")
+
+
+def test_headlines_are_the_last_iterates_without_the_classes(suite: Suite) -> None:
+    made = result(suite)
+    made["scores"]["best"] = made["scores"]["last_post_processed"] = made["scores"]["last"]
+    [table] = overviews([suite], [made], headlines=True)
+    scores = ["Dice", "pooled slice Dice", "HD95 (mm)"]
+    assert table.header == ["row", "supervision", "checkpoint", "seeds", "steps", *scores, "paper"]
+    assert [list(row) for row in table.rows] == [
+        ["A", "s|t", "last iterate", "1", "1,001", "0.800 ± 0.100", "0.700 ± 0.200", "12.3 ± 5.0", "0.872, HD95 9.9"],
+        ["B", "u", "no run", "", "", "", "", "", "pooled 0.500 (P, Table 1)"],
+        ["C", "v", "no run: no masks", "", "", "", "", "", "no figure"],
+    ]
+
+
+def test_the_full_table_is_folded_up_below_its_headlines(suite: Suite) -> None:
+    made = result(suite)
+    made["scores"]["best"] = made["scores"]["last"]
+    headlines, folded = markdown([suite], [made]).split("\n\n<details>\n<summary>")
+    assert folded.endswith("\n\n</details>")
+    assert "best validation" not in headlines.split("| row |")[1]
+    assert "| Dice x |" not in headlines
+    assert "| A | s\\|t | best validation, chosen on the scored cases |" in folded
+    assert "| 2 min | 2 cores |" in folded
 
 
 def test_a_run_of_another_definition_is_marked(suite: Suite) -> None:
@@ -168,21 +192,20 @@ def test_mean_iou_in_per_cent_over_seeds(tmp_path: Path) -> None:
 def test_between_the_marks_and_nowhere_else(suite: Suite, tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    tables = overviews([suite], [result(suite)])
-    text = with_tables(path, tables)
+    text = with_tables(path, [suite], [result(suite)])
     assert text.startswith(f"before\n{BEGIN}\n### Toy: small\n\n")
     assert text.endswith(f"\n{END}\nafter\n")
     assert "old" not in text
-    assert "| A | s\\|t | last iterate | 1 | 1,001 |" in text
+    assert text.count("| A | s\\|t | last iterate | 1 | 1,001 | 0.800 ± 0.100 |") == 2
     path.write_text(text)
-    assert with_tables(path, tables) == text
-    assert markdown(tables) in text
+    assert with_tables(path, [suite], [result(suite)]) == text
+    assert markdown([suite], [result(suite)]) in text
     for wrong in ("nothing", f"{END} {BEGIN}", f"{BEGIN} {BEGIN} {END}"):
         path.write_text(wrong)
         with pytest.raises(UserError, match=r"page.md: needs the lines <!-- benchmark:begin -->"):
-            with_tables(path, tables)
+            with_tables(path, [suite], [])
     with pytest.raises(UserError, match=r"none.md: cannot be read"):
-        with_tables(tmp_path / "none.md", tables)
+        with_tables(tmp_path / "none.md", [suite], [])
 
 
 def test_damaged_records(suite: Suite, tmp_path: Path) -> None:
