@@ -45,7 +45,7 @@ def overviews(
         for setting, group in wanted or [(next(iter(suite.settings)), _groups(suite)[0])]:
             rows = [row for row in suite.rows.values() if row.group == group]
             of_setting = [result for result in of_suite if result["setting"] == setting]
-            made.append(_overview(suite, setting, group, rows, of_setting, headlines))
+            made.append(_overview(suite, setting, group, rows, of_setting, headlines=headlines))
     return made
 
 
@@ -86,6 +86,7 @@ def _overview(
     group: str,
     rows: Sequence[Row],
     results: Sequence[Mapping[str, Any]],
+    *,
     headlines: bool,
 ) -> Overview:
     known = [result for result in results if result["method"] in {row.name for row in rows}]
@@ -95,18 +96,21 @@ def _overview(
     header += ["mIoU (%)"] if suite.score == "mean_iou" else [*(f"Dice {name}" for name in classes), "Dice"]
     header += ["pooled slice Dice"] if suite.pooled else []
     header += [*(f"HD95 {name}" for name in classes), "HD95 (mm)"] if suite.surface else []
-    header += ["paper"] if headlines else ["paper", "training", "hardware"]
+    machine = [] if headlines else ["training", "hardware"]
+    header += ["paper", *machine]
+    shown = ["last"] if headlines else list(_CHOICES)
     lines = []
     for row in rows:
         of_row = sorted((each for each in known if each["method"] == row.name), key=lambda each: each["seed"])
-        choices = [choice for choice in _CHOICES if any(choice in each["scores"] for each in of_row)]
+        choices = [choice for choice in shown if any(choice in each["scores"] for each in of_row)]
         if not choices:
             why = f"{_NO_RUN}: {row.unavailable}" if row.unavailable else _NO_RUN
             blank = [""] * (header.index("paper") - 3)
-            lines.append([row.title, row.supervision, why, *blank, _paper(row, suite), "", ""][: len(header)])
-        for choice in choices[:1] if headlines else choices:
+            lines.append([row.title, row.supervision, why, *blank, _paper(row, suite), *("" for _ in machine)])
+        for choice in choices:
             runs = [each for each in of_row if choice in each["scores"]]
-            lines.append(_cells(suite, row, setting, choice, runs, classes)[: len(header)])
+            cells = _cells(suite, row, setting, choice, runs, classes)
+            lines.append(cells + (_machine(runs) if machine else []))
     about = suite.settings[setting].get("about", "")
     title = f"{suite.title}: {setting}" + ("" if group == _groups(suite)[0] else f", {group}")
     notes = [" ".join(filter(None, [suite.protocol, f"Setting {setting}: {about}" if about else ""])), _NOTE]
@@ -138,9 +142,14 @@ def _cells(
         cells.append(spread([score["pooled"] for score in scores], 3))
     if suite.surface:
         cells += [spread([score["hd95"][name] for score in scores], 1) for name in [*classes, "all"]]
+    return [*cells, _paper(row, suite)]
+
+
+def _machine(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How long the runs trained on average, and what on."""
     minutes = [run["seconds"].get("training", 0.0) / 60 for run in runs]
     devices = dict.fromkeys(device_name(run["hardware"]) for run in runs)
-    return [*cells, _paper(row, suite), f"{np.mean(minutes):.0f} min", "; ".join(devices)]
+    return [f"{np.mean(minutes):.0f} min", "; ".join(devices)]
 
 
 def spread(values: Sequence[Sequence[float | None]], places: int) -> str:
