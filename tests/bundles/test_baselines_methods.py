@@ -10,6 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, create_workflow
 
+from common.bundle import apply_preset
 from common.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "baselines" / "configs"
@@ -81,6 +82,16 @@ def test_every_method_trains(phantom_dir, tmp_path, method, options, sum_of):
         assert found["loss"] == pytest.approx(sum(weight * found[name] for name, weight in sum_of.items()), rel=1e-4)
     assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
     assert (tmp_path / "model_best.pt").is_file()
+
+
+def test_the_preset_for_a_cpu_weights_the_crf_less():
+    parser = ConfigParser(ConfigParser.load_config_files([CONFIGS / "train.json", CONFIGS / "methods/gated_crf.json"]))
+    assert parser.get_parsed_content("loss").weight == 0.1
+    parser["preset"] = "compact"
+    apply_preset(parser)
+    parser.parse(reset=True)
+    assert parser.get_parsed_content("loss").weight == 0.03
+    assert parser["batch_size"] == 8, "the rest of the preset is there still"
 
 
 def test_pce_is_the_default_and_the_others_differ_from_it(phantom_dir, tmp_path):
