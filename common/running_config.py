@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
-__all__ = ["executed", "is_computed", "is_given", "parameters", "running_parser"]
+__all__ = ["executed", "is_computed", "is_given", "is_plain_value", "parameters", "running_parser"]
 
 _UNRESOLVED = ("$", "@", "%")
 _NO_SETTINGS = {"imports", "initialize", "run", "finalize"}
@@ -61,6 +61,13 @@ def executed() -> dict[str, Any]:
 def is_computed(value: Any) -> bool:
     """Whether a value of a configuration is a text that MONAI replaces by something else: ``$``, ``@`` or ``%``."""
     return isinstance(value, str) and value.startswith(_UNRESOLVED)
+
+
+def is_plain_value(value: Any) -> bool:
+    """Whether a value of a configuration is a number, a switch, a text to be taken literally, or a list of such."""
+    if isinstance(value, list):
+        return all(is_plain_value(item) and not isinstance(item, list) for item in value)
+    return isinstance(value, str | int | float | bool) and not is_computed(value)
 
 
 def is_given(key: str) -> bool:

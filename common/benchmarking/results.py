@@ -10,7 +10,9 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import atomic_file, read_text
+from ..reporting.run_folder import read_json
 from ..reporting.training_curves import read_curves, thinned
+from .run_config import CONFIG, plain_settings
 from .run_state import RunState
 from .suite import Row
 
@@ -24,12 +26,12 @@ _VALIDATION, _LOSS = "val_mean_dice", "train_loss"
 
 
 def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any]) -> None:
-    """Write the record of a run: what it was, its scores by choice of the checkpoint, its length and its curves.
+    """Write the record of a run: what it was, its settings, its scores by choice of the checkpoint, length and curves.
 
     No path and no picture is in it; of the data, only names of cases and the SHA-256 of the datalist.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or the run's configuration cannot be read.
     """
     curves = read_curves(state.folder)
     kept = {name: thinned(curves[name], _POINTS) for name in (_LOSS, _VALIDATION) if name in curves}
@@ -37,6 +39,7 @@ def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any
         **state.about,
         "title": row.title,
         "supervision": row.supervision,
+        "settings": plain_settings(read_json(state.folder / CONFIG)),
         "iterations": state.notes["iterations"],
         "epochs": state.notes["epochs"],
         "seconds": state.seconds,

@@ -10,11 +10,18 @@ from monai.bundle import ConfigParser
 from ..bundle import apply_preset, check_overrides
 from ..errors import UserError
 from ..packing.bundle_folder import bundle_folder
+from ..running_config import is_plain_value
 
-__all__ = ["resolved_config"]
+__all__ = ["CONFIG", "changed_settings", "plain_settings", "resolved_config"]
+
+CONFIG = "config.json"
+"""The file of a run's folder that holds its configuration."""
 
 VALIDATIONS = 4
 """Validations of a training, for its curve; each of them costs time."""
+
+_WITHOUT_EFFECT = {"imports", "initialize", "run", "finalize", "preset", "rank", "world_size", "num_workers", "compile"}
+_WITHOUT_EFFECT |= {"seed", "deadline", "resume", "publish", "progress", "images"}
 
 
 def resolved_config(
@@ -55,3 +62,21 @@ def resolved_config(
     limit = {"_target_": "common.handlers.time_limit.TimeLimit", "deadline": "@deadline"}
     parser["train"]["handlers"].append(limit)
     return dict(parser.get())
+
+
+def plain_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a run's configuration that shape its result and whose values stand there as they are.
+
+    These are numbers, switches, words and lists of them; nothing that is computed, and nothing that says only how the
+    training is run.
+
+    Args:
+        content: a configuration of :func:`resolved_config`.
+    """
+    shaping = {key: value for key, value in content.items() if key not in _WITHOUT_EFFECT}
+    return {key: value for key, value in shaping.items() if value is None or is_plain_value(value)}
+
+
+def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where two :func:`plain_settings` differ, as ``(then, now)``; a key that one of them lacks does not count."""
+    return {key: (then[key], now[key]) for key in then if key in now and then[key] != now[key]}

@@ -18,17 +18,16 @@ from ..packing.bundle_folder import bundle_folder
 from .label_variants import variant_datalist
 from .prediction_stage import inference_configs, predict
 from .results import RESULT, read_result, write_result
-from .run_config import resolved_config
+from .run_config import CONFIG, resolved_config
 from .run_state import RunState
 from .scoring_stage import POST_PROCESSED, score
 from .suite import Row, Suite
 from .training_stage import progress_of, train
 
-__all__ = ["CONFIG", "Benchmark"]
+__all__ = ["Benchmark"]
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
 _CHOICES = {"last": "model.pt", "best": "model_best.pt"}
 _LEAST = 20.0
 """Seconds under which no run is begun."""

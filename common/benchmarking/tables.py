@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..reporting.overview import Overview
 from .marked_text import between_marks
+from .run_config import changed_settings, plain_settings, resolved_config
 from .scoring_stage import POST_PROCESSED
 from .suite import Row, Suite
 
@@ -124,13 +126,8 @@ def _cells(
     suite: Suite, row: Row, setting: str, choice: str, runs: Sequence[Mapping[str, Any]], classes: Sequence[str]
 ) -> list[str]:
     scores = [run["scores"][choice] for run in runs]
-    same = all(run["definition"] == suite.digest(row, setting) for run in runs)
     chosen = _CHOSEN if choice == "best" and suite.section == "validation" else ""
-    cells = [
-        row.title,
-        row.supervision,
-        _CHOICES[choice] + chosen + ("" if same else "; of an earlier definition of the row"),
-    ]
+    cells = [row.title, row.supervision, _CHOICES[choice] + chosen + _departures(suite, row, setting, runs)]
     cells += [", ".join(str(run["seed"]) for run in runs), _range([run["iterations"] for run in runs])]
     if suite.score == "mean_iou":
         values = [100 * score["mean_iou"] for score in scores]
@@ -143,6 +140,21 @@ def _cells(
     if suite.surface:
         cells += [spread([score["hd95"][name] for score in scores], 1) for name in [*classes, "all"]]
     return [*cells, _paper(row, suite)]
+
+
+def _departures(suite: Suite, row: Row, setting: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """How the runs differ from what the suite and the bundle's configuration say today; records without a run's
+    settings are compared by the suite alone."""
+    if any(run["definition"] != suite.digest(row, setting) for run in runs):
+        return "; of an earlier definition of the row"
+    known = [run["settings"] for run in runs if "settings" in run]
+    changed: dict[str, tuple[Any, Any]] = {}
+    if known:
+        keys, steps = suite.keys(row, setting), suite.steps(row, setting)
+        now = plain_settings(resolved_config(row.bundle, row.overlays, keys, steps=steps, seed=0))
+        for then in known:
+            changed |= changed_settings(then, now)
+    return "".join(f"; with {key} {json.dumps(then)}, today {json.dumps(now)}" for key, (then, now) in changed.items())
 
 
 def _machine(runs: Sequence[Mapping[str, Any]]) -> list[str]:

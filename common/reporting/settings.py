@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError
 from ..model_settings import settings_file
-from ..running_config import is_computed
+from ..running_config import is_plain_value
 from .run_folder import Run, read_json
 
 __all__ = ["SettingsRow", "program_versions", "settings_table"]
@@ -93,7 +93,8 @@ def _of_config(run: Run) -> dict[str, str]:
     bundle = config.get(_META, {})
     bundle = bundle if isinstance(bundle, dict) else {}
     values = {f"bundle: {key}": _text(bundle[key]) for key in _BUNDLE_KEYS if key in bundle}
-    return values | {f"config: {key}": _text(value) for key, value in config.items() if _is_plain(key, value)}
+    settings = {key: value for key, value in config.items() if not key.startswith("_") and is_plain_value(value)}
+    return values | {f"config: {key}": _text(value) for key, value in settings.items()}
 
 
 def _of_weights(run: Run) -> dict[str, str]:
@@ -111,14 +112,6 @@ def _of_weights(run: Run) -> dict[str, str]:
         if isinstance(part := content.get(name), dict)
         for key, value in part.items()
     }
-
-
-def _is_plain(key: str, value: Any) -> bool:
-    if key.startswith("_") or is_computed(value):
-        return False
-    if isinstance(value, list):
-        return all(_is_plain("", item) and not isinstance(item, list) for item in value)
-    return isinstance(value, str | int | float | bool)
 
 
 def _text(value: Any) -> str:

@@ -76,6 +76,7 @@ def test_a_run_keeps_all_that_it_was(finished: Path) -> None:
     assert state["notes"]["hardware"]["versions"]["torch"] == torch.__version__
     result = json.loads((finished / "result.json").read_text())
     assert result["iterations"] >= 3
+    assert (result["settings"]["filters"], result["settings"]["pixdim"]) == (2, [4.0, 4.0])
     assert result["scores"]["last"]["dice"]["all"][0] == pytest.approx(
         json.loads((finished / "last" / "metrics.json").read_text())["summary"]["all"]["dice"]["mean"], abs=1e-5
     )

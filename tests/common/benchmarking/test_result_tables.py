@@ -10,6 +10,7 @@ import pytest
 
 from common.benchmarking.result_pages import write_pages
 from common.benchmarking.results import load_results, read_result
+from common.benchmarking.run_config import plain_settings, resolved_config
 from common.benchmarking.suite import Suite, load_suite
 from common.benchmarking.tables import BEGIN, END, markdown, overviews, with_tables
 from common.errors import UserError
@@ -164,6 +165,18 @@ def test_the_full_table_is_folded_up_below_its_headlines(suite: Suite) -> None:
 def test_a_run_of_another_definition_is_marked(suite: Suite) -> None:
     row = rows(suite, [result(suite, definition="0" * 16)])[0]
     assert row[2] == "last iterate; of an earlier definition of the row"
+
+
+def test_a_run_with_other_settings_than_todays_says_which(suite: Suite) -> None:
+    row = suite.rows["a"]
+    today = plain_settings(resolved_config(row.bundle, row.overlays, suite.keys(row, "small"), steps=5, seed=1))
+    assert {"pixdim", "weight_decay", "batch_size"} <= set(today), "settings that shape the result"
+    assert not {"seed", "progress", "device", "max_epochs", "run", "train", "initialize"} & set(today)
+    assert rows(suite, [result(suite, settings=today)])[0][2] == "last iterate"
+    then = today | {"batch_size": 7, "pixdim": [9.0, 9.0], "no_longer": 1}
+    marked = rows(suite, [result(suite, seed=2, settings=today), result(suite, settings=then), result(suite, seed=3)])
+    now = [json.dumps(today[key]) for key in ("pixdim", "batch_size")]
+    assert marked[0][2] == f"last iterate; with pixdim [9.0, 9.0], today {now[0]}; with batch_size 7, today {now[1]}"
 
 
 def test_groups_and_settings_have_tables_of_their_own(suite: Suite) -> None:
