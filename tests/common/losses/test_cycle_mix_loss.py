@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from forked_programs import run_on_two_processes
+from torch.nn import functional as F
 
-from common.losses.cycle_mix import CycleMixLoss
+from common.losses.cycle_mix import CycleMixLoss, _cosine_of_pixels
 from common.transforms.mix_plan import MixPlan
 
 LOG3 = math.log(3.0)
@@ -95,6 +97,17 @@ def test_cosine_of_whole_images_by_hand() -> None:
     ]
     value = only("lambda_con_g", cosine="image")((ORIGINAL, ORIGINAL[SWAP]), target)
     assert value.item() == pytest.approx(1 - sum(found) / 2, abs=1e-6)
+
+
+def test_the_cosine_of_pixels_is_that_of_pytorch_with_its_gradient() -> None:
+    first, second = torch.rand(2, 2, 4, 5, 6, dtype=torch.float64)
+    first[:, :, 1, 2] = 0.0  # a pixel that was hidden
+    first.requires_grad_()
+    second.requires_grad_()
+    found = [way(first, second) for way in (_cosine_of_pixels, partial(F.cosine_similarity, dim=1))]
+    gradients = [torch.autograd.grad(value.square().sum(), [first, second]) for value in found]
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize("cosine", ["pixel", "image"])
