@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import UserError
 from .unet_blocks import monte_carlo_dropout
 
-__all__ = ["DoubleConv", "InstanceNorm", "InstanceNormUNet", "recomputed"]
+__all__ = ["DoubleConv", "InstanceNorm", "InstanceNormUNet", "PReLU", "recomputed"]
 
 
 class InstanceNorm(nn.GroupNorm):
@@ -31,7 +32,38 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalise every channel of every item by its own mean and variance."""
+        if input.device.type == "cpu":
+            # the gradient of a group normalisation of the channels-last layout takes 10 to 25 times as long
+            weight, bias, eps = self.weight, self.bias, self.eps
+            items = [torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, False) for x in input.split(1)]
+            return torch.cat(items)
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class PReLU(nn.PReLU):
+    """``nn.PReLU()``, one slope for all channels, with a gradient that a CPU has in a fifth of the time."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Multiply what is negative by the slope."""
+        if not torch.jit.is_scripting() and input.device.type == "cpu" and input.requires_grad:
+            return _PReLU.apply(input, self.weight)
+        return F.prelu(input, self.weight)
+
+
+class _PReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        [gradient] = gradients
+        x, slope = ctx.saved_tensors
+        of_positive = torch.ops.aten.threshold_backward(gradient, x, 0.0)
+        of_input = torch.lerp(of_positive, gradient, slope.to(gradient.dtype))
+        of_slope = ((gradient - of_positive) * x).sum(dtype=slope.dtype)
+        return of_input, of_slope.view_as(slope)
 
 
 class DoubleConv(nn.Sequential):
@@ -47,10 +79,10 @@ class DoubleConv(nn.Sequential):
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
             InstanceNorm(out_channels),
-            nn.PReLU(),
+            PReLU(),
             nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
             InstanceNorm(out_channels),
-            nn.PReLU(),
+            PReLU(),
         )
 
 

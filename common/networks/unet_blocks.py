@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.networks.blocks import Convolution
 from torch import nn
@@ -9,7 +11,15 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 
-__all__ = ["LEAKY_RELU", "ConvNormAct", "NearestUpConv", "TwoConv", "initialise_he", "monte_carlo_dropout"]
+__all__ = [
+    "LEAKY_RELU",
+    "ConvNormAct",
+    "NearestUpConv",
+    "TwoConv",
+    "initialise_he",
+    "keep_layout",
+    "monte_carlo_dropout",
+]
 
 # in place: one map less to keep for the backward pass of every layer
 LEAKY_RELU = ("leakyrelu", {"negative_slope": 0.01, "inplace": True})
@@ -90,7 +100,32 @@ class NearestUpConv(nn.Module):
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Return ``[B, out_channels + C_skip, H, W]``: the upsampled ``x`` and ``skip`` ``[B, C_skip, H, W]``."""
         up = self.conv(F.interpolate(x, size=skip.shape[-2:], mode="nearest"))
-        return torch.cat([up, skip], dim=1)
+        return torch.cat([keep_layout(up), skip], dim=1)
+
+
+def keep_layout(x: torch.Tensor) -> torch.Tensor:
+    """Return ``x``, whose gradient gets the memory layout that ``x`` has.
+
+    The gradient of a concatenation is a part of a larger map, that of a crop lies in zeros of PyTorch's default layout.
+    Where a batch normalisation made ``x``, its gradient on a CPU takes up to ten times as long with either.
+    """
+    if not torch.jit.is_scripting() and x.requires_grad:
+        return _KeepLayout.apply(x)
+    return x
+
+
+class _KeepLayout(torch.autograd.Function):
+    """Identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0].contiguous(memory_format=ctx.layout)
 
 
 def monte_carlo_dropout(probability: float) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import UserError
-from .unet_blocks import monte_carlo_dropout
+from .unet_blocks import keep_layout, monte_carlo_dropout
 
 __all__ = ["CHANNELS", "UNetPlus"]
 
@@ -80,7 +80,8 @@ class ValidUpBlock(nn.Module):
         up = self.up(F.pad(x, [1, 1, 1, 1], mode="replicate") if self.replicate else x)
         height, width = up.shape[-2:]
         top, left = (skip.shape[-2] - height) // 2, (skip.shape[-1] - width) // 2
-        return self.convolutions(torch.cat([up, skip[:, :, top : top + height, left : left + width]], dim=1))
+        centre = keep_layout(skip)[:, :, top : top + height, left : left + width]
+        return self.convolutions(torch.cat([keep_layout(up), centre], dim=1))
 
 
 class UNetPlus(nn.Module):
@@ -165,4 +166,4 @@ class UNetPlus(nn.Module):
         x = self.dropout(x)
         for level, up in enumerate(self.decoder):
             x = up(x, skips[-2 - level])
-        return self.output(x)[:, :, :height, :width]
+        return keep_layout(self.output(x))[:, :, :height, :width]

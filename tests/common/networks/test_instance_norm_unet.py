@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.errors import UserError
-from common.networks.instance_norm_unet import DoubleConv, InstanceNorm, InstanceNormUNet
+from common.networks.instance_norm_unet import DoubleConv, InstanceNorm, InstanceNormUNet, PReLU
 
 
 def shuffled(network: nn.Module) -> nn.Module:
@@ -25,6 +25,49 @@ def test_instance_norm_equals_pytorchs_and_keeps_channels_last() -> None:
     result = ours(image)
     torch.testing.assert_close(result, theirs(image))
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_instance_norm_has_pytorchs_gradients(layout: torch.memory_format) -> None:
+    ours, theirs = shuffled(InstanceNorm(3)).double(), nn.InstanceNorm2d(3, affine=True).double()
+    theirs.load_state_dict(ours.state_dict())
+    image = (5.0 * torch.randn(2, 3, 7, 9, dtype=torch.float64) + 3.0).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.randn(2, 3, 7, 9)
+    gradients = [
+        torch.autograd.grad((norm(image) * weight).sum(), [image, norm.weight, norm.bias]) for norm in (ours, theirs)
+    ]
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_an_empty_batch_passes() -> None:
+    assert InstanceNormUNet(1, filters=2, depth=1)(torch.zeros(0, 1, 8, 8)).shape == (0, 2, 8, 8)
+
+
+def test_prelu_is_pytorchs_with_its_gradients() -> None:
+    ours, theirs = shuffled(PReLU()).double(), nn.PReLU().double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
+    x[0, 0, :2] = 0.0
+    x.requires_grad_()
+    weight = torch.randn(2, 3, 7, 9)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=0)
+    gradients = [torch.autograd.grad((act(x) * weight).sum(), [x, act.weight]) for act in (ours, theirs)]
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert gradients[0][1].shape == (1,)
+
+
+def test_the_slope_of_a_map_in_bfloat16_has_a_gradient_in_its_own_precision() -> None:
+    act = PReLU()
+    x = torch.full((1, 1, 64, 63), -1.0).bfloat16()
+    x[..., 0, 0] = 0.0
+    x.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        act(x).float().sum().backward()
+    assert act.weight.grad is not None
+    assert act.weight.grad.item() == -4031.0, "which is no number of bfloat16"
+    assert x.grad is not None
+    assert x.grad.dtype == torch.bfloat16
+    assert x.grad.unique().item() == 0.25
 
 
 def test_a_single_pixel_is_normalised_to_the_bias() -> None:
