@@ -32,8 +32,9 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalise every channel of every item by its own mean and variance."""
-        if input.device.type == "cpu":
-            # the gradient of a group normalisation of the channels-last layout takes 10 to 25 times as long
+        if self.training and input.device.type == "cpu":
+            # the gradient of a group normalisation of the channels-last layout takes 10 to 25 times as long; an
+            # exported network, which is no more in training, takes batches of any size by the other way
             weight, bias, eps = self.weight, self.bias, self.eps
             items = [torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, False) for x in input.split(1)]
             return torch.cat(items)
@@ -45,7 +46,7 @@ class PReLU(nn.PReLU):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Multiply what is negative by the slope."""
-        if not torch.jit.is_scripting() and input.device.type == "cpu" and input.requires_grad:
+        if not torch.jit.is_scripting() and self.training and input.device.type == "cpu" and input.requires_grad:
             return _PReLU.apply(input, self.weight)
         return F.prelu(input, self.weight)
 

@@ -109,7 +109,7 @@ def keep_layout(x: torch.Tensor) -> torch.Tensor:
     The gradient of a concatenation is a part of a larger map, that of a crop lies in zeros of PyTorch's default layout.
     Where a batch normalisation made ``x``, its gradient on a CPU takes up to ten times as long with either.
     """
-    if not torch.jit.is_scripting() and x.requires_grad:
+    if not torch.jit.is_scripting() and not torch.jit.is_tracing() and x.requires_grad:
         return _KeepLayout.apply(x)
     return x
 

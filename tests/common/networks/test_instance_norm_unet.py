@@ -39,8 +39,16 @@ def test_instance_norm_has_pytorchs_gradients(layout: torch.memory_format) -> No
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_an_empty_batch_passes() -> None:
-    assert InstanceNormUNet(1, filters=2, depth=1)(torch.zeros(0, 1, 8, 8)).shape == (0, 2, 8, 8)
+def test_training_and_evaluation_normalise_alike() -> None:
+    network = shuffled(InstanceNormUNet(1, filters=2, depth=2))
+    image = torch.randn(3, 1, 13, 10)
+    torch.testing.assert_close(network.train()(image), network.eval()(image))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_empty_batch_passes(training: bool) -> None:
+    network = InstanceNormUNet(1, filters=2, depth=1).train(training)
+    assert network(torch.zeros(0, 1, 8, 8)).shape == (0, 2, 8, 8)
 
 
 def test_prelu_is_pytorchs_with_its_gradients() -> None:

@@ -20,6 +20,10 @@ NETWORKS = {
 }
 
 
+def parts_of(output: Any) -> list[torch.Tensor]:
+    return [output] if isinstance(output, torch.Tensor) else list(output)
+
+
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_the_gradient_gets_the_layout_of_the_map(layout: torch.memory_format) -> None:
     x = torch.randn(2, 3, 6, 8).contiguous(memory_format=layout).requires_grad_()
@@ -42,6 +46,15 @@ def test_without_a_gradient_it_is_the_map_itself() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_a_traced_network_takes_batches_of_any_size(name: str) -> None:
+    network = NETWORKS[name]().eval()
+    traced = torch.jit.trace(network, torch.randn(2, 1, 20, 24))
+    image = torch.randn(5, 1, 20, 24)
+    for ours, theirs in zip(parts_of(traced(image)), parts_of(network(image)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_normalisation_of_a_network_gets_its_gradient_in_its_own_layout(name: str) -> None:
     network = NETWORKS[name]().train().to(memory_format=torch.channels_last)
     last: dict[str, bool] = {}
@@ -56,7 +69,6 @@ def test_every_normalisation_of_a_network_gets_its_gradient_in_its_own_layout(na
     for path, layer in norms.items():
         layer.register_full_backward_hook(watch(path))
     output = network(torch.randn(2, 1, 20, 24).contiguous(memory_format=torch.channels_last))
-    parts = [output] if isinstance(output, torch.Tensor) else list(output)
-    sum((part * torch.randn_like(part)).sum() for part in parts).backward()
+    sum((part * torch.randn_like(part)).sum() for part in parts_of(output)).backward()
     assert len(last) == len(norms) >= 8
     assert [path for path, good in last.items() if not good] == []
