@@ -151,7 +151,9 @@ def test_the_weights_settings_tell_how_they_were_made_and_nothing_of_whom(bundle
     content = json.loads((REPO_ROOT / "bundles" / bundle / "models" / "model.json").read_text())
     assert list(content) == ["settings", "versions", "training"]
     of_a_benchmark = {"benchmark", "precision", "same_class"}
-    assert set(content["training"]) - of_a_benchmark == {"bundle", "seed", "class_names", "epochs", "iterations"}
+    known = {"epochs", "iterations", *config(bundle, "train")["provenance"]}
+    assert set(content["training"]) - of_a_benchmark == known
+    assert known - {"method"} == {"bundle", "seed", "class_names", "epochs", "iterations"}
     assert content["training"]["class_names"] == names_in_metadata(config_path(bundle, "metadata"))
     assert content["training"]["bundle"] == bundle
     # the steps that the model card and the metadata tell
