@@ -57,7 +57,7 @@ def plain_layers(module: nn.Module) -> None:
 
 
 def all_tensors(output: Any) -> list[torch.Tensor]:
-    """The floating-point tensors of a network's output, whatever it is made of."""
+    """The tensors of a network's output: the output itself, or those of its parts."""
     if isinstance(output, torch.Tensor):
         return [output]
     return [tensor for part in output for tensor in all_tensors(part)]

@@ -143,17 +143,19 @@ def _cells(
 
 
 def _departures(suite: Suite, row: Row, setting: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    """How the runs differ from what the suite and the bundle's configuration say today; records without a run's
-    settings are compared by the suite alone."""
+    """How the runs differ from what the suite and the bundle's configuration say today.
+
+    Records without a run's settings are compared by the suite alone.
+    """
     if any(run["definition"] != suite.digest(row, setting) for run in runs):
         return "; of an earlier definition of the row"
     known = [run["settings"] for run in runs if "settings" in run]
     changed: dict[str, tuple[Any, Any]] = {}
     if known:
         keys, steps = suite.keys(row, setting), suite.steps(row, setting)
-        now = plain_settings(resolved_config(row.bundle, row.overlays, keys, steps=steps, seed=0))
-        for then in known:
-            changed |= changed_settings(then, now)
+        today = plain_settings(resolved_config(row.bundle, row.overlays, keys, steps=steps, seed=0))
+        for settings in known:
+            changed |= changed_settings(settings, today)
     return "".join(f"; with {key} {json.dumps(then)}, today {json.dumps(now)}" for key, (then, now) in changed.items())
 
 
