@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from torch.nn import functional as F
 
@@ -93,9 +93,7 @@ def compare(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for form in ("full", "windowed"):
             path = Path(folder) / f"{form}.pt"
-            command = [sys.executable, __file__, *sys.argv[1:], "--form", form, "--gradients", str(path)]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            results[form] = json.loads(output)
+            results[form] = run_apart("--form", form, "--gradients", str(path))
             gradients[form] = torch.load(path, weights_only=True)
     full, windowed = results["full"], results["windowed"]
     errors = {"value": abs(windowed["value"] - full["value"]) / abs(full["value"])}
@@ -119,8 +117,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Compare, or run one form for the comparison."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--batch_size", type=int, default=12)
     parser.add_argument("--side", type=int, default=64, help="positions along each edge of the grid")
     parser.add_argument("--channels", type=int, default=64, help="channels of queries and keys")

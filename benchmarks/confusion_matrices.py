@@ -14,12 +14,11 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
 
 import torch
+from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 
 from common.losses.coarse_labels import CoarseLabelsLoss
@@ -54,17 +53,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     return {"seconds": statistics.median(seconds[1:] or seconds), "gib": gib, "loss": values[0]}
 
 
-def measured_apart(way: str) -> dict[str, float]:
-    """What this program measures of a way with the same words in a process of its own."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output.splitlines()[-1])
-
-
 def main() -> None:
     """Measure every way and print them one below the other."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--classes", type=int, default=19)
     parser.add_argument("--height", type=int, default=512)
     parser.add_argument("--width", type=int, default=1024)
@@ -83,7 +74,7 @@ def main() -> None:
         return
     for way in WAYS:
         args.way = way
-        result = measure(args) if args.quick else measured_apart(way)
+        result = measure(args) if args.quick else run_apart("--way", way)
         print(f"{way:25} {result['seconds']:8.2f} s {result['gib']:8.3f} GiB, loss {result['loss']:.4f}", flush=True)
 
 

@@ -27,6 +27,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from measuring.clock import now
+from measuring.command_line import benchmark_parser
 from scipy import ndimage
 
 from common.metrics.case_scores import score_case
@@ -103,8 +104,7 @@ def command(args: argparse.Namespace, folder: Path, files: list[tuple[Path, np.n
 
 def main() -> None:
     """Score in each way and print seconds, ratios and whether the values are equal."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few small volumes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__, quick="few small volumes")
     parser.add_argument("--volumes", type=int, default=40)
     parser.add_argument("--plain_volumes", type=int, default=5, help="volumes that the plain way scores")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

@@ -15,14 +15,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from torch.nn import functional as F
 
@@ -93,8 +92,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Measure both ways in processes of their own and print them side by side."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--batch_size", type=int, default=12)
     parser.add_argument("--classes", type=int, default=4)
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels")
@@ -112,9 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for way in WAYS:
             file = str(Path(folder) / f"{way}.pt")
-            command = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--save", file]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results[way] = result = json.loads(output.splitlines()[-1])
+            results[way] = result = run_apart("--way", way, "--save", file)
             saved[way] = torch.load(file, weights_only=True)
             print(f"{way} {result['seconds'] * 1000:10.1f} ms, {result['mib']:8.1f} MiB extra")
     difference = {

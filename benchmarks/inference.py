@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from measuring.clock import now
+from measuring.command_line import benchmark_parser
 from monai.bundle import ConfigParser
 from monai.data.utils import dense_patch_slices
 from monai.inferers.utils import _get_scan_interval
@@ -113,8 +114,7 @@ def measure(args: argparse.Namespace, images: str, output: str) -> dict[str, Any
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--bundle", default="maag")
     parser.add_argument("--images", default="", help="folder of images; default: phantom volumes")
     parser.add_argument("--weights", default="", help="weights of the network; default: as drawn")

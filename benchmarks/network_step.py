@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +25,7 @@ from unittest import mock
 
 import torch
 from measuring.clock import now
+from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from torch import nn
 
@@ -93,9 +93,7 @@ def compare(args: argparse.Namespace, network: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for form in ("plain", "own"):
             path = Path(folder) / f"{form}.pt"
-            words = ["--network", network, "--form", form, "--gradients", str(path)]
-            command = [sys.executable, __file__, *sys.argv[1:], *words]
-            results[form] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            results[form] = run_apart("--network", network, "--form", form, "--gradients", str(path))
             gradients[form] = torch.load(path, weights_only=True)
     print(f"{network}, {args.batch_size} x 1 x {args.size} x {args.size}, {torch.get_num_threads()} threads")
     for form, result in results.items():
@@ -112,8 +110,7 @@ def compare(args: argparse.Namespace, network: str) -> None:
 
 def main() -> None:
     """Compare, or run one form for the comparison."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--network", choices=NETWORKS, help="by default all, one after the other")
     parser.add_argument("--filters", type=int, default=16, help="channels at full resolution; UNet+ has half of them")
     parser.add_argument("--batch_size", type=int, default=8)

@@ -12,7 +12,6 @@ them in every round. Their sources have to be equal, bit for bit. Of every grid 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from measuring.command_line import benchmark_parser
 from measuring.memory import peak_mib
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -90,8 +90,7 @@ def mixes(batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], repeat: int) -
 
 def main() -> None:
     """Mix in both forms and print them side by side."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small images: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__, quick="small images")
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels")
     parser.add_argument("--repeat", type=int, default=5)

@@ -15,14 +15,13 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from monai.data import list_data_collate
 from monai.transforms import Compose, RandAffined, RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
@@ -101,8 +100,7 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Measure both ways in processes of their own and print them side by side."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--batch_size", type=int, default=12)
     parser.add_argument("--size", type=int, default=224, help="height and width in pixels")
     parser.add_argument("--volumes", type=int, default=40, help=f"volumes of {DEPTH} slices")
@@ -117,9 +115,7 @@ def main() -> None:
         return
     results = {}
     for way in WAYS:
-        command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        results[way] = result = json.loads(output.splitlines()[-1])
+        results[way] = result = run_apart("--way", way)
         memory = f"peak {result['mib']:.0f} MiB, of which {result['mib_before']:.0f} for Python and its packages"
         print(f"{way:9} {result['seconds'] * 1000:9.2f} ms a batch; {memory}")
     print(f"per_item / batched: {results['per_item']['seconds'] / results['batched']['seconds']:.1f}")

@@ -13,15 +13,14 @@ machine slows both. Phantom slices; medians over the iterations after the first.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from ignite.engine import Events
-from measuring.clock import now, timed
+from measuring.clock import timed
+from measuring.command_line import benchmark_parser
+from measuring.trainer_step import compare_steps, print_steps
 from monai.bundle import ConfigParser
 
 from common.data.phantom import make_phantom
@@ -60,28 +59,13 @@ def configuration(args: argparse.Namespace, folder: str) -> ConfigParser:
 def measure(args: argparse.Namespace) -> dict[str, float]:
     """Return the median seconds of an iteration of the trainer, of its data, and of the plain loop after each."""
     spent: list[float] = []
-    seconds: dict[str, list[float]] = {"trainer": [], "data": [], "plain": []}
-
-    def start(engine: Any) -> None:
-        spent.clear()
-        engine.state.started = now()
-
-    def stop(engine: Any) -> None:
-        seconds["trainer"].append(now() - engine.state.started)
-        seconds["data"].append(sum(spent))
-        plain_step()
-
     with tempfile.TemporaryDirectory() as folder:
         parser = configuration(args, folder)
         dataset = parser.get_parsed_content("train#dataset")
         dataset.__getitems__ = timed(dataset.__getitems__, spent)
         trainer = parser.get_parsed_content("train#trainer")
         trainer.prepare_batch = timed(trainer.prepare_batch, spent)
-        plain_step = timed(plain_loop(configuration(args, folder), args), seconds["plain"])
-        trainer.add_event_handler(Events.GET_BATCH_STARTED, start)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
-        trainer.run()
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+        return compare_steps(trainer, spent, plain_loop(configuration(args, folder), args))
 
 
 def plain_loop(parser: ConfigParser, args: argparse.Namespace) -> Callable[[], None]:
@@ -105,8 +89,7 @@ def plain_loop(parser: ConfigParser, args: argparse.Namespace) -> Callable[[], N
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--bundle", default="dmpls")
     parser.add_argument("--filters", type=int, default=16, help="channels of the network at full resolution")
     parser.add_argument("--batch_size", type=int, default=12)
@@ -119,11 +102,8 @@ def main() -> None:
     if args.quick:
         args.filters, args.batch_size, args.size, args.iterations = 4, 4, 64, 3
     seconds = measure(args)
-    data = seconds["data"] / seconds["trainer"]
     print(f"{args.bundle}, {args.batch_size} x 1 x {args.size} x {args.size}, {args.filters} filters, {args.device}")
-    print(f"iteration of the trainer {seconds['trainer']:9.3f} s: data {data:.1%}, network and loss {1 - data:.1%}")
-    print(f"plain loop               {seconds['plain']:9.3f} s")
-    print(f"trainer / plain          {seconds['trainer'] / seconds['plain']:9.2f}")
+    print_steps(seconds, "network and loss")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ iterations after the first.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from ignite.engine import Events
-from measuring.clock import now, timed
+from measuring.clock import timed
+from measuring.command_line import benchmark_parser
+from measuring.trainer_step import compare_steps, print_steps
 from torch.nn import functional as F
 
 from common.data.cycling_batches import CyclingBatches
@@ -49,7 +49,6 @@ def networks(args: argparse.Namespace) -> dict[str, Any]:
 def measure(args: argparse.Namespace) -> dict[str, float]:
     """Return the median seconds of an iteration of the trainer, of its data, and of the plain loop after each."""
     spent: list[float] = []
-    seconds: dict[str, list[float]] = {"trainer": [], "data": [], "plain": []}
 
     def slices(*keys: str) -> SliceDataset:
         shape = (1, args.size, args.size, args.batch_size * (args.iterations + 1))
@@ -58,18 +57,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         dataset.__getitems__ = timed(dataset.__getitems__, spent)
         return dataset
 
-    def start(engine: Any) -> None:
-        spent.clear()
-        engine.state.started = now()
-
-    def stop(engine: Any) -> None:
-        seconds["trainer"].append(now() - engine.state.started)
-        seconds["data"].append(sum(spent))
-        plain_step()
-
     augmentation = BatchAugmentation(ignore_index=CLASSES, rotation=90.0, translation=0.1, noise=0.02)
     prepare = timed(AugmentingPrepareBatch(augmentation), spent)
-    plain_step = timed(plain_loop(args), seconds["plain"])
     trainer = MAAGTrainer(
         **networks(args),
         device=torch.device(args.device),
@@ -81,10 +70,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         masks=CyclingBatches(slices("label"), args.batch_size),
         unlabelled=CyclingBatches(slices("image"), args.batch_size),
     )
-    trainer.add_event_handler(Events.GET_BATCH_STARTED, start)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
-    trainer.run()
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    return compare_steps(trainer, spent, plain_loop(args))
 
 
 def plain_loop(args: argparse.Namespace) -> Callable[[], None]:
@@ -117,8 +103,7 @@ def update(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--filters", type=int, default=32, help="channels of both networks at full resolution")
     parser.add_argument("--batch_size", type=int, default=12)
     parser.add_argument("--size", type=int, default=224)
@@ -128,11 +113,8 @@ def main() -> None:
     if args.quick:
         args.filters, args.batch_size, args.size, args.iterations = 4, 4, 64, 3
     seconds = measure(args)
-    data = seconds["data"] / seconds["trainer"]
     print(f"{args.batch_size} x 1 x {args.size} x {args.size}, {args.filters} filters, {args.device}")
-    print(f"iteration of the trainer {seconds['trainer']:9.3f} s: data {data:.1%}, networks {1 - data:.1%}")
-    print(f"plain loop               {seconds['plain']:9.3f} s")
-    print(f"trainer / plain          {seconds['trainer'] / seconds['plain']:9.2f}")
+    print_steps(seconds, "networks")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ while it built them.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import tempfile
 import time
 from pathlib import Path
+
+from measuring.command_line import benchmark_parser
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
@@ -50,8 +51,7 @@ def start(bundle: str, dataset_dir: str, cache_dir: str, results: multiprocessin
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few volumes: a check that it runs, no measurement")
+    parser = benchmark_parser(__doc__, quick="few volumes")
     parser.add_argument("--bundle", default="maag")
     parser.add_argument("--dataset_dir", default="", help="folder with datalist.json; default: a phantom")
     args = parser.parse_args()
