@@ -27,6 +27,7 @@ from common.data.phantom import make_phantom
 from common.engines.bfloat16_inferer import bfloat16_autocast
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = ("dmpls", "attenscribble", "baselines")  # the others' steps need more than a batch, a network and a loss
 NOT_MEASURED = ("ValidationHandler", "AtomicCheckpoint", "TensorBoardStatsHandler", "Progress")
 
 
@@ -90,7 +91,7 @@ def plain_loop(parser: ConfigParser, args: argparse.Namespace) -> Callable[[], N
 def main() -> None:
     """Measure and print."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--bundle", default="dmpls")
+    parser.add_argument("--bundle", default="dmpls", choices=BUNDLES)
     parser.add_argument("--filters", type=int, default=16, help="channels of the network at full resolution")
     parser.add_argument("--batch_size", type=int, default=12)
     parser.add_argument("--size", type=int, default=256)
