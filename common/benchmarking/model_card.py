@@ -72,7 +72,7 @@ def paragraph(origin: Origin) -> str:
     setting, scores = result["setting"], result["scores"]["last"]
     place, minutes = device_name(result["hardware"]), result["seconds"].get("training", 0.0) / 60
     same = training.get("same_class")
-    kept = "" if same is None else f", which leaves the class of {100 * same:.3f} % of the voxels scored here as it was"
+    kept = "" if same is None else f", which leaves the class of {100 * same:.4f} % of the voxels scored here as it was"
     parts = [
         f"The weights in `models/model.pt` come from the command below: {suite.title}; {row.title}; {row.supervision};",
         f"setting `{setting}`; {result['iterations']:,} steps ({result['epochs']} epochs), seed {result['seed']},",

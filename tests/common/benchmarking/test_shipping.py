@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,9 @@ def test_a_page_gets_a_line_for_each_bundle_with_weights_of_a_run(made: Benchmar
 
 def made_of(made: Benchmark, result: dict[str, Any]) -> Origin:
     return Origin("baselines", made.suite, made.suite.rows["pce"], result, {"precision": "float32"})
+
+
+def test_a_share_short_of_all_voxels_is_not_told_as_all(made: Benchmark) -> None:
+    training = {"precision": "float16", "same_class": 0.999996}
+    said = re.sub(r"\s+", " ", paragraph(replace(made_of(made, record(made)), training=training)))
+    assert "half precision, which leaves the class of 99.9996 % of the voxels" in said
