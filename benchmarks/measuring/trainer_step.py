@@ -22,7 +22,7 @@ def compare_steps(trainer: Any, spent_on_data: list[float], plain_step: Callable
         plain_step: the same work without an engine, on a batch that is there already.
 
     Returns:
-        ``trainer``, ``data`` as the share of it that makes the batch, and ``plain``.
+        ``trainer``, ``data``, which is the part of it that makes the batch, and ``plain``.
     """
     seconds: dict[str, list[float]] = {"trainer": [], "data": [], "plain": []}
     timed_plain_step = timed(plain_step, seconds["plain"])
