@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring.clock import median_seconds
 from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from torch.nn import functional as F
@@ -72,19 +71,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     ]
     heads = [head.to(args.device).requires_grad_() for head in heads]
     loss = {"full": full_matrix_loss, "windowed": windowed_loss}[args.form]
-    value, seconds = 0.0, []
-    gradients: tuple[torch.Tensor, ...] = ()
-    before = peak_mib(args.device)
-    for _ in range(args.repeat + 1):
-        gradients = ()
-        started = time.perf_counter()
+    found: dict[str, Any] = {}
+
+    def step() -> None:
+        found.clear()  # the memory of a step's gradients is free in the next one
         total = loss(heads)
-        gradients = torch.autograd.grad(total, heads)
-        value = float(total)  # waits for a GPU
-        seconds.append(time.perf_counter() - started)
+        found.update(zip(NAMES, torch.autograd.grad(total, heads), strict=True), value=float(total.detach()))
+
+    before = peak_mib(args.device)
+    seconds = median_seconds(step, args.repeat)
     used = peak_mib(args.device) - before
-    torch.save({name: gradient.cpu() for name, gradient in zip(NAMES, gradients, strict=True)}, args.gradients)
-    return {"value": value, "seconds": statistics.median(seconds[1:]), "memory": used}
+    torch.save({name: found[name].cpu() for name in NAMES}, args.gradients)
+    return {"value": found["value"], "seconds": seconds, "memory": used}
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import time
 from typing import Any
 
 import torch
+from measuring.clock import median_seconds
 from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 
@@ -41,16 +40,18 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     size = (args.batch_size, 1, args.height, args.width)
     image = torch.randn(args.batch_size, 3, *size[2:]).to(args.device, memory_format=torch.channels_last)
     target = {name: torch.randint(0, args.classes + 1, size).to(args.device) for name in ("label", "complement")}
-    before, seconds, values = peak_mib(args.device), [], []
-    for _ in range(args.repeat + 1):
+    values: list[float] = []
+
+    def step() -> None:
         network.zero_grad()
-        started = time.perf_counter()
         value = loss(network(image), target)
         value.backward()
-        values.append(float(value.detach()))  # waits for a GPU
-        seconds.append(time.perf_counter() - started)
+        values.append(float(value.detach()))
+
+    before = peak_mib(args.device)
+    seconds = median_seconds(step, args.repeat)
     gib = (peak_mib(args.device) - before) / 2**10
-    return {"seconds": statistics.median(seconds[1:] or seconds), "gib": gib, "loss": values[0]}
+    return {"seconds": seconds, "gib": gib, "loss": values[0]}
 
 
 def main() -> None:

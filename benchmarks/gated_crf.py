@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring.clock import median_seconds
 from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from torch.nn import functional as F
@@ -77,17 +76,19 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     loss = WAYS[args.way](args.radius)
     loss(*inputs(1, args.classes, 2 * args.radius + 2)).backward()  # starts threads and loads what is loaded late
     tensors = inputs(args.batch_size, args.classes, args.size)
-    before = peak_mib()
-    seconds = []
-    for _ in range(ROUNDS + 1):
+    found: dict[str, torch.Tensor] = {}
+
+    def step() -> None:
         tensors[0].grad = None
-        started = time.perf_counter()
         value = loss(*tensors)
         value.backward()
-        seconds.append(time.perf_counter() - started)
-    result = {"seconds": statistics.median(seconds[1:]), "mib": peak_mib() - before}
-    torch.save({"value": value.detach(), "gradient": tensors[0].grad}, args.save)
-    return result
+        found["value"] = value.detach()
+
+    before = peak_mib()
+    seconds = median_seconds(step, ROUNDS)
+    mib = peak_mib() - before
+    torch.save({**found, "gradient": tensors[0].grad}, args.save)
+    return {"seconds": seconds, "mib": mib}
 
 
 def main() -> None:

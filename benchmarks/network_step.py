@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from measuring.clock import now
+from measuring.clock import median_seconds
 from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from torch import nn
@@ -68,23 +67,23 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     network = NETWORKS[args.network](args.filters).train().to(memory_format=torch.channels_last)
     image = torch.randn(args.batch_size, 1, args.size, args.size).contiguous(memory_format=torch.channels_last)
-    seconds = []
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        with bfloat16_autocast("cpu", args.amp):
+            output = network(image)
+        sum(tensor.float().square().mean() for tensor in all_tensors(output)).backward()
+
     with contextlib.ExitStack() as stack:
         if args.form == "plain":
             plain_layers(network)
             for module in (unet_blocks, unet_plus):
                 stack.enter_context(mock.patch.object(module, "keep_layout", lambda x: x))
         before = peak_mib()
-        for _ in range(args.repeat + 1):
-            network.zero_grad(set_to_none=True)
-            started = now()
-            with bfloat16_autocast("cpu", args.amp):
-                output = network(image)
-            sum(tensor.float().square().mean() for tensor in all_tensors(output)).backward()
-            seconds.append(now() - started)
+        seconds = median_seconds(step, args.repeat)
     used = peak_mib() - before
     torch.save({name: weight.grad for name, weight in network.named_parameters()}, args.gradients)
-    return {"seconds": statistics.median(seconds[1:]), "memory": used}
+    return {"seconds": seconds, "memory": used}
 
 
 def compare(args: argparse.Namespace, network: str) -> None:

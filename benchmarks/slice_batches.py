@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from measuring.clock import median_seconds
 from measuring.command_line import benchmark_parser, run_apart
 from measuring.memory import peak_mib
 from monai.data import list_data_collate
@@ -88,14 +87,13 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, float]:
     before = peak_mib()
     get_batch = WAYS[way](args.volumes, args.size)
     order = np.random.default_rng(0).permutation(args.volumes * DEPTH).tolist()
-    seconds = []
-    for _ in range(ROUNDS + 1):
-        started = time.perf_counter()
+
+    def a_round() -> None:
         for first in range(args.batches):
             get_batch([order[(first * args.batch_size + k) % len(order)] for k in range(args.batch_size)])
-        seconds.append((time.perf_counter() - started) / args.batches)
-    # the first round warms up
-    return {"seconds": statistics.median(seconds[1:]), "mib": peak_mib(), "mib_before": before}
+
+    seconds = median_seconds(a_round, ROUNDS) / args.batches
+    return {"seconds": seconds, "mib": peak_mib(), "mib_before": before}
 
 
 def main() -> None:

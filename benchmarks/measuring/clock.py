@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +15,15 @@ def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def median_seconds(work: Callable[[], Any], repeat: int) -> float:
+    """The median seconds of ``repeat`` calls of ``work``, after one that warms up (with 0: of that one)."""
+    seconds: list[float] = []
+    once = timed(work, seconds)
+    for _ in range(repeat + 1):
+        once()
+    return statistics.median(seconds[1:] or seconds)
 
 
 def timed(function: Any, spent: list[float]) -> Any:
