@@ -72,7 +72,9 @@ def ship(
         precision, content = "float32", _bytes(state)
     origin = {"suite": suite.name, "setting": setting, "method": row.name, "seed": result["seed"]}
     document["training"] |= {"benchmark": origin, "precision": precision}
-    document["training"] |= {"same_class": round(share, 6)} if precision == "float16" else {}
+    if precision == "float16":
+        # rounding makes no share of 1 out of one short of it
+        document["training"]["same_class"] = share if share == 1.0 else min(round(share, 6), 0.999999)
     source = Origin(bundle.name, suite, row, result, document["training"])
     metadata |= metadata_of(metadata, source)
     text = between_marks(bundle / _README, BEGIN, END, paragraph(source))

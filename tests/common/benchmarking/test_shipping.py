@@ -123,6 +123,15 @@ def test_other_figures_are_noticed(made: Benchmark, bundle: Path) -> None:
         checked(made, bundle, other)
 
 
+@pytest.mark.parametrize(("share", "told"), [(1.0, 1.0), (0.9999999, 0.999999), (0.99951234, 0.999512)])
+def test_all_voxels_are_told_only_where_all_are_the_same(
+    made: Benchmark, bundle: Path, monkeypatch: pytest.MonkeyPatch, share: float, told: float
+) -> None:
+    monkeypatch.setattr(shipping, "_same", lambda *_: share)
+    shipped(made, bundle)
+    assert json.loads((bundle / "models" / "model.json").read_text())["training"]["same_class"] == told
+
+
 def test_single_precision_stays_where_half_changes_classes(
     made: Benchmark, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
