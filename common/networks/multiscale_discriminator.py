@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..errors import UserError
-from .unet_blocks import initialise_he
+from .unet_blocks import initialise_glorot, initialise_he
 
 __all__ = ["MultiScaleDiscriminator"]
 
@@ -24,7 +24,8 @@ class MultiScaleDiscriminator(nn.Module):
     Two forms: ``"paper"`` (4 x 4 convolutions of stride 2 with spectral normalisation and tanh at every depth,
     squeeze to 12 channels with tanh) and ``"code"`` (as the authors released it: the first convolution without
     spectral normalisation and with a leaky ReLU, widths f, 4f, 8f, 16f, the last of stride 1, squeeze to 13
-    channels with a sigmoid before each further depth).
+    channels with a sigmoid before each further depth). The weights start as in the authors' code: by Glorot's uniform
+    rule, and by He's where a leaky ReLU follows.
 
     Args:
         in_channels: channels of a segmentation, the background dropped: number of classes - 1.
@@ -71,6 +72,8 @@ class MultiScaleDiscriminator(nn.Module):
             stride = 1 if last_of_code else 2
             conv = nn.Conv2d(channels, width, kernel_size=4, stride=stride)
             plain = not paper and level == 0
+            # before the spectral norm, which would hide the weights that it divides
+            (initialise_he if plain else initialise_glorot)(conv)
             self.reduce.append(
                 nn.Sequential(
                     # an even kernel of stride 1 keeps the size with one more row on the far side
@@ -82,10 +85,12 @@ class MultiScaleDiscriminator(nn.Module):
             size = size if last_of_code else [edge // 2 for edge in size]
             channels = width
             if paper or level < scales - 1:
-                self.squeeze.append(nn.Sequential(nn.Conv2d(width, squeezed, 1), nn.Tanh() if paper else nn.Sigmoid()))
+                squeeze = nn.Conv2d(width, squeezed, 1)
+                initialise_glorot(squeeze)
+                self.squeeze.append(nn.Sequential(squeeze, nn.Tanh() if paper else nn.Sigmoid()))
                 channels = squeezed + (in_channels if multi_scale and level < scales - 1 else 0)
         self.head = nn.Linear(channels * size[0] * size[1], 1)
-        initialise_he(self)
+        initialise_glorot(self.head)
 
     def forward(self, segmentations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Score soft segmentations.

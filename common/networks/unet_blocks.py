@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ __all__ = [
     "ConvNormAct",
     "NearestUpConv",
     "TwoConv",
+    "initialise_glorot",
     "initialise_he",
     "keep_layout",
     "monte_carlo_dropout",
@@ -147,8 +150,17 @@ def monte_carlo_dropout(probability: float) -> nn.Module:
 
 def initialise_he(module: nn.Module) -> None:
     """Draw the weights of every convolution and linear layer by He's normal rule (fan-in), biases 0."""
+    _initialise(module, partial(nn.init.kaiming_normal_, mode="fan_in", nonlinearity="relu"))
+
+
+def initialise_glorot(module: nn.Module) -> None:
+    """Draw the weights of every convolution and linear layer by Glorot's uniform rule, biases 0."""
+    _initialise(module, nn.init.xavier_uniform_)
+
+
+def _initialise(module: nn.Module, draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            draw(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

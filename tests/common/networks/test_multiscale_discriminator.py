@@ -31,6 +31,23 @@ def test_widths_of_the_two_forms():
     assert widths("code") == [32, 128, 256, 512]
 
 
+@pytest.mark.parametrize("form", ["paper", "code"])
+def test_weights_start_by_glorots_rule_and_by_hes_before_a_leaky_relu(form):
+    torch.manual_seed(0)
+    network = MultiScaleDiscriminator(3, (128, 128), form=form)
+    convolutions = [block[1] for block in network.reduce]
+    first = convolutions.pop(0) if form == "code" else None
+    for layer in [*convolutions, *(block[0] for block in network.squeeze), network.head]:
+        weight = layer.parametrizations.weight.original if hasattr(layer, "parametrizations") else layer.weight
+        area = weight[0, 0].numel() if weight.ndim == 4 else 1
+        bound = (6 / (area * (weight.shape[0] + weight.shape[1]))) ** 0.5
+        assert float(weight.detach().abs().max()) == pytest.approx(bound, rel=0.05)
+        assert float(weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+        assert float(layer.bias.detach().abs().sum()) == 0.0
+    if first is not None:
+        assert float(first.weight.detach().std()) == pytest.approx((2 / 48) ** 0.5, rel=0.1)
+
+
 def test_spectral_norm_bounds_every_kernel():
     network = MultiScaleDiscriminator(3, (32, 32), filters=8).train()
     for block in network.reduce:
