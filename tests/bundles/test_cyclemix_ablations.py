@@ -30,8 +30,11 @@ def workflow(config: str, **options: Any):
     )
 
 
-def train(dataset_dir: Path, output: Path, **options: Any):
-    settings = {"dataset_dir": str(dataset_dir), "output_dir": str(output), "max_epochs": 1}
+def train(dataset_dir: Path, output: Path, *, preset: str = "default", **options: Any):
+    # a preset by its name would set its number of epochs past the one given here
+    keys = json.loads((CONFIGS / "train.json").read_text())["presets"].get(preset, {})
+    settings = {**keys, "pixdim": [6.0, 6.0], "dataset_dir": str(dataset_dir), "output_dir": str(output)}
+    settings |= {"max_epochs": 1}
     run = workflow("train", **{**settings, "cache_dir": "", **options})
     run.run()
     return run.trainer
@@ -241,6 +244,7 @@ def test_learning_rate_falls_in_steps_of_epochs():
     parser = started("train", "code", filters=2)
     factor = parser.get_parsed_content("lr_scheduler").lr_lambdas[0]
     assert [factor(epoch) for epoch in (0, 1999, 2000, 3999, 4000)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert parser["max_epochs"] == 6000
     assert started("train", "paper", filters=2).get_parsed_content("optimizer").defaults["weight_decay"] == 0
 
 

@@ -22,6 +22,9 @@ DEVICES = {"cpu": "cpu", second_device.NAME: f"$torch.device('{second_device.NAM
 
 def main(bundle: Path, datalist: str, image: str, output: Path, keys: dict, overlays: list[str]) -> None:
     configs, logging_file = bundle / "configs", str(bundle / "configs" / "logging.conf")
+    # a preset by its name would set its number of epochs past the one given here
+    presets = json.loads((configs / "train.json").read_text())["presets"]
+    keys = presets[keys.pop("preset")] | keys if "preset" in keys else keys
     counting = output / "counting.json"
     counting.write_text('{"+train#handlers": [{"_target_": "second_device.CountReads"}]}')
     labels, scores = {}, {}
