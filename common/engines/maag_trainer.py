@@ -45,11 +45,13 @@ class MAAGTrainer(SupervisedTrainer):
         a3: weight of V(Sigma) on the unlabelled batch.
         label_noise: probability of a swapped target in the discriminator's step, see LeastSquaresDiscriminatorLoss.
         supervised_adversarial: ``"generator"`` as the paper has it; ``"discriminator"`` as the authors' code has it:
-            V(Delta) instead of V(Sigma) on the scribble batch, minimised over both networks.
+            V(Delta) instead of V(Sigma) on the scribble batch, minimised over both networks; ``optimizer`` has the
+            parameters of both then.
         kwargs: arguments of MONAI's SupervisedTrainer. ``amp`` computes in bfloat16.
 
     Raises:
-        UserError: for an unknown ``supervised_adversarial``.
+        UserError: for an unknown ``supervised_adversarial``, and for ``"discriminator"`` with an ``optimizer`` of the
+            segmentor alone.
     """
 
     def __init__(
@@ -85,6 +87,13 @@ class MAAGTrainer(SupervisedTrainer):
         self.generator_loss = LeastSquaresGeneratorLoss()
         self.discriminator_loss = LeastSquaresDiscriminatorLoss(label_noise)
         self.supervised_adversarial = supervised_adversarial
+        if supervised_adversarial == "discriminator" and self.discriminator is not None:
+            stepped = {id(each) for group in self.optimizer.param_groups for each in group["params"]}
+            if not stepped.issuperset(id(each) for each in self.discriminator.parameters()):
+                raise UserError(
+                    "supervised_adversarial 'discriminator' minimises over both networks: give the optimizer the "
+                    "discriminator's parameters too"
+                )
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Run the steps of one iteration; see the class."""
@@ -112,11 +121,7 @@ class MAAGTrainer(SupervisedTrainer):
         terms: dict[str, torch.Tensor],
     ) -> None:
         whole_code = real is not None and self.supervised_adversarial == "discriminator"
-        optimizers = [engine.optimizer]
-        if whole_code and self.discriminator_optimizer is not None:
-            optimizers.append(self.discriminator_optimizer)
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        engine.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             heads = engine.inferer(image, engine.network)
         engine.state.output[CommonKeys.PRED] = heads
@@ -141,8 +146,7 @@ class MAAGTrainer(SupervisedTrainer):
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         loss.backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        for optimizer in optimizers:
-            optimizer.step()
+        engine.optimizer.step()
 
     def _adversarial_steps(self, engine: MAAGTrainer, real: list[torch.Tensor], terms: dict[str, torch.Tensor]) -> None:
         image, _ = self._unpaired(self.unlabelled)

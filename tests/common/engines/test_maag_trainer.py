@@ -9,6 +9,7 @@ import torch
 from common.data.cycling_batches import CyclingBatches
 from common.data.slice_dataset import SliceDataset, slice_loader
 from common.engines.maag_trainer import MAAGTrainer, foreground_probabilities, mask_pyramid
+from common.errors import UserError
 from common.losses.partial_cross_entropy import PartialCrossEntropyLoss
 from common.networks.attention_gated_unet import AttentionGatedUNet
 from common.networks.multiscale_discriminator import MultiScaleDiscriminator
@@ -30,6 +31,8 @@ def trainer(masks: int = 2, unlabelled: int = 2, lr: float = 1e-3, **options) ->
     torch.manual_seed(0)
     network = AttentionGatedUNet(1, 3, filters=2)
     discriminator = MultiScaleDiscriminator(2, (SIZE, SIZE), filters=2, instance_noise=0.0)
+    both = options.get("supervised_adversarial") == "discriminator"
+    stepped = [*network.parameters(), *(discriminator.parameters() if both else [])]
     mask_set = SliceDataset(items(10)[:masks], volume, keys=["label"])
     image_set = SliceDataset(items(20)[:unlabelled], volume, keys=["image"])
     settings = {
@@ -37,7 +40,7 @@ def trainer(masks: int = 2, unlabelled: int = 2, lr: float = 1e-3, **options) ->
         "device": "cpu",
         "train_data_loader": slice_loader(SliceDataset(items(0), volume, ignore_index=3), batch_size=4),
         "network": network,
-        "optimizer": torch.optim.SGD(network.parameters(), lr=lr),
+        "optimizer": torch.optim.SGD(stepped, lr=lr),
         "loss_function": PartialCrossEntropyLoss(3, weighting="frequency"),
         "discriminator": discriminator,
         "discriminator_optimizer": torch.optim.SGD(discriminator.parameters(), lr=lr),
@@ -126,6 +129,25 @@ def test_authors_form_moves_both_networks_on_the_scribble_batch():
     assert moved(before[0], after[0])
     assert moved(before[1], after[1])
     assert float(terms["a0"]) == pytest.approx(float(terms["v_sigma_scribble"] / terms["l_sup"]), rel=1e-5)
+
+
+def test_authors_form_needs_an_optimizer_of_both_networks():
+    alone = torch.optim.SGD(AttentionGatedUNet(1, 3, filters=2).parameters(), lr=0.1)
+    with pytest.raises(UserError, match="give the optimizer the discriminator's parameters too"):
+        trainer(supervised_adversarial="discriminator", optimizer=alone)
+    trainer(supervised_adversarial="discriminator", optimizer=alone, masks=0)  # no discriminator to step
+
+
+def test_authors_form_steps_the_discriminator_of_the_scribble_batch_by_the_segmentors_adam():
+    """Two Adams, so that the moments of the two losses do not mix; the segmentor's last step leaves the judge alone."""
+    engine = trainer(supervised_adversarial="discriminator")
+    shared = [*engine.network.parameters(), *engine.discriminator.parameters()]
+    engine.optimizer = torch.optim.Adam(shared, lr=1e-3)
+    engine.discriminator_optimizer = torch.optim.Adam(engine.discriminator.parameters(), lr=1e-3)
+    one_iteration(engine)
+    for optimizer in (engine.optimizer, engine.discriminator_optimizer):
+        assert {int(optimizer.state[each]["step"]) for each in engine.discriminator.parameters()} == {1}
+    assert {int(engine.optimizer.state[each]["step"]) for each in engine.network.parameters()} == {2}
 
 
 def test_discriminator_step_leaves_the_segmentor_alone():
