@@ -35,6 +35,7 @@ class DualBranchUNet(nn.Module):
             ``"auxiliary"`` and ``"mean"`` random. It belongs to ``auxiliary_dropout_at="encoder"``.
         head: what eval mode returns: ``"main"``, ``"auxiliary"``, or ``"mean"``: the logarithm of the mean of the two
             heads' probabilities, whose softmax is that mean. The paper reports the main head.
+        upsampling: ``"transposed"`` or ``"bilinear"``, see :class:`~.unet.UpBlock`.
         dropout: probability of a Monte Carlo dropout of the deepest maps, see
             :func:`~.unet_blocks.monte_carlo_dropout`.
 
@@ -53,6 +54,7 @@ class DualBranchUNet(nn.Module):
         auxiliary_dropout_at: str = "encoder",
         dropout_at_test: bool = False,
         head: str = "main",
+        upsampling: str = "transposed",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -70,9 +72,12 @@ class DualBranchUNet(nn.Module):
         self.feature_dropout = auxiliary_dropout if at_encoder else 0.0
         self.encoder = UNetEncoder(in_channels, channels=channels, dropout=encoder_dropout)
         self.dropout = monte_carlo_dropout(dropout)
-        self.decoder = UNetDecoder(out_channels, channels=channels)
+        self.decoder = UNetDecoder(out_channels, channels=channels, upsampling=upsampling)
         self.auxiliary_decoder = UNetDecoder(
-            out_channels, channels=channels, dropout=0.0 if at_encoder else auxiliary_dropout
+            out_channels,
+            channels=channels,
+            dropout=0.0 if at_encoder else auxiliary_dropout,
+            upsampling=upsampling,
         )
 
     # without a return annotation, so that TorchScript infers the single tensor

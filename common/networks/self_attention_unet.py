@@ -60,6 +60,7 @@ class SelfAttentionUNet(nn.Module):
         attention_residual: True as the authors' code, False as the paper; see SpatialSelfAttention.
         similarity: have a SimilarityHead and return its tuple in train mode (ablation without ASL: False).
         similarity_bias: give the SimilarityHead a bias, see there.
+        upsampling: ``"transposed"`` or ``"bilinear"``, see :class:`~.unet.UpBlock`.
         dropout: probability of a Monte Carlo dropout of the deepest maps, see
             :func:`~.unet_blocks.monte_carlo_dropout`.
 
@@ -84,6 +85,7 @@ class SelfAttentionUNet(nn.Module):
         attention_residual: bool = True,
         similarity: bool = True,
         similarity_bias: bool = True,
+        upsampling: str = "transposed",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class SelfAttentionUNet(nn.Module):
         self.attention_level = attention_level
         self.encoder = UNetEncoder(in_channels, channels=channels, dropout=encoder_dropout)
         self.dropout = monte_carlo_dropout(dropout)
-        self.decoder = UNetDecoder(out_channels, channels=channels)
+        self.decoder = UNetDecoder(out_channels, channels=channels, upsampling=upsampling)
         self.attention: SpatialSelfAttention | None = None
         if self_attention:
             self.attention = SpatialSelfAttention(

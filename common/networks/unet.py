@@ -63,17 +63,34 @@ class UNetEncoder(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level of the decoder: double by transposed convolution, append to the skip connection, convolve twice.
+    """One level of the decoder: double the coarse map, append it to the skip connection, convolve twice.
 
     Args:
         in_channels: channels of the coarse map.
         out_channels: channels of the skip connection and of the result.
         dropout: probability of the dropout before the convolutions.
+        upsampling: how to double: ``"transposed"`` by a 2 x 2 convolution, ``"bilinear"`` by a 1 x 1 convolution and
+            interpolation between the corner pixels.
+
+    Raises:
+        UserError: for an unknown ``upsampling``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, dropout: float = 0.0, upsampling: str = "transposed"
+    ) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+        if upsampling not in ("transposed", "bilinear"):
+            raise UserError(f"upsampling must be 'transposed' or 'bilinear', got {upsampling!r}")
+        self.up: nn.Module
+        if upsampling == "transposed":
+            self.up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+        else:
+            # the convolution first: it has a quarter of the pixels there, and the result is the same
+            self.up = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=1),
+                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            )
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.convolutions = TwoConv(2 * out_channels, out_channels, act=LEAKY_RELU)
 
@@ -91,18 +108,27 @@ class UNetDecoder(nn.Module):
         out_channels: number of classes C, background included.
         channels: channels of the encoder's levels, finest first.
         dropout: probability of a dropout before the convolutions of every level.
+        upsampling: ``"transposed"`` or ``"bilinear"``, see UpBlock.
 
     Raises:
         UserError: for an option out of its range.
     """
 
-    def __init__(self, out_channels: int, *, channels: Sequence[int] = CHANNELS, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        out_channels: int,
+        *,
+        channels: Sequence[int] = CHANNELS,
+        dropout: float = 0.0,
+        upsampling: str = "transposed",
+    ) -> None:
         super().__init__()
         _check_channels(channels)
         if out_channels < 2:
             raise UserError(f"out_channels counts the background and must be at least 2, got {out_channels}")
         self.blocks = nn.ModuleList(
-            UpBlock(coarse, fine, dropout=dropout) for coarse, fine in pairwise(reversed(channels))
+            UpBlock(coarse, fine, dropout=dropout, upsampling=upsampling)
+            for coarse, fine in pairwise(reversed(channels))
         )
         self.output = nn.Conv2d(channels[0], out_channels, kernel_size=3, padding=1)
 
@@ -125,6 +151,7 @@ class UNet(nn.Module):
         out_channels: number of classes C, background included.
         channels: channels of the levels, finest first.
         encoder_dropout: probability of each encoder level's dropout.
+        upsampling: ``"transposed"`` or ``"bilinear"``, see UpBlock.
         dropout: probability of a Monte Carlo dropout of the deepest maps, see
             :func:`~.unet_blocks.monte_carlo_dropout`.
 
@@ -139,12 +166,13 @@ class UNet(nn.Module):
         *,
         channels: Sequence[int] = CHANNELS,
         encoder_dropout: Sequence[float] = DROPOUT,
+        upsampling: str = "transposed",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = UNetEncoder(in_channels, channels=channels, dropout=encoder_dropout)
         self.dropout = monte_carlo_dropout(dropout)
-        self.decoder = UNetDecoder(out_channels, channels=channels)
+        self.decoder = UNetDecoder(out_channels, channels=channels, upsampling=upsampling)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Segment images ``[B, in_channels, H, W]`` of any size; return logits ``[B, C, H, W]``."""

@@ -13,6 +13,7 @@ import torch
 from monai.bundle import create_workflow
 
 from common.errors import UserError
+from common.handlers.atomic_checkpoint import load_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "dmpls" / "configs"
 PCE = {"l_pce_main", "l_pce_auxiliary"}
@@ -118,6 +119,19 @@ def test_optimiser_and_learning_rate_of_the_paper(phantom_dir, tmp_path):
     assert factor(0) == 1
     assert factor(total // 2) == pytest.approx(0.5**0.9)
     assert factor(total) == 0
+
+
+def test_the_codes_upsampling_is_remembered_beside_the_weights(phantom_dir, tmp_path):
+    train(phantom_dir, tmp_path, preset="code")
+    options = {"dataset_dir": str(phantom_dir), "weights": str(tmp_path / "model.pt")}
+    parser = workflow("inference", **options).parser
+    assert parser.get_parsed_content("upsampling") == "bilinear"
+    load_weights(parser.get_parsed_content("network"), tmp_path / "model.pt")
+    with pytest.raises(UserError):
+        load_weights(
+            workflow("inference", upsampling="transposed", **options).parser.get_parsed_content("network"),
+            tmp_path / "model.pt",
+        )
 
 
 def test_a_longer_training_goes_on_learning_after_resuming(phantom_dir, tmp_path):

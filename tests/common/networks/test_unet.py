@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common.errors import UserError
+from common.networks.dual_branch_unet import DualBranchUNet
 from common.networks.unet import UNet, UNetDecoder, UNetEncoder, UpBlock
 
 SMALL: dict[str, Any] = {"channels": (2, 4, 6), "encoder_dropout": (0.0, 0.1, 0.2)}
@@ -115,8 +117,33 @@ def test_an_odd_size_crops_the_last_row_of_the_doubled_map() -> None:
     torch.testing.assert_close(block(coarse, skip), expected)
 
 
-def test_torchscript_gives_the_same_logits() -> None:
-    network = shuffled_statistics(UNet(1, 4, **SMALL)).eval()
+def test_bilinear_upsampling_lies_between_the_corner_pixels_after_a_convolution() -> None:
+    block = UpBlock(4, 2, upsampling="bilinear").eval()
+    coarse, skip = torch.randn(1, 4, 3, 5), torch.randn(1, 2, 6, 10)
+    weights = block.state_dict()
+    convolved = F.conv2d(coarse, weights["up.0.weight"], weights["up.0.bias"])
+    up = F.interpolate(convolved, scale_factor=2, mode="bilinear", align_corners=True)
+    torch.testing.assert_close(up[..., [0, -1], :][..., [0, -1]], convolved[..., [0, -1], :][..., [0, -1]])
+    torch.testing.assert_close(block(coarse, skip), block.convolutions(torch.cat([skip, up], dim=1)))
+
+
+@pytest.mark.parametrize(("kind", "number"), [(UNet, 1_813_764), (DualBranchUNet, 2_447_064)])
+def test_parameter_count_with_bilinear_upsampling(kind: type[nn.Module], number: int) -> None:
+    # in each decoder a 1 x 1 convolution in place of a 2 x 2 one: 3 * 2w * w kernel weights fewer for each width w
+    fewer = sum(6 * width * width for width in (16, 32, 64, 128))
+    decoders = 1 if kind is UNet else 2
+    assert parameters(kind(1, 4, upsampling="bilinear")) == number
+    assert parameters(kind(1, 4)) - number == decoders * fewer
+
+
+def test_an_unknown_upsampling_is_refused() -> None:
+    with pytest.raises(UserError, match="upsampling must be 'transposed' or 'bilinear', got 'nearest'"):
+        UNet(1, 4, upsampling="nearest")
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
+def test_torchscript_gives_the_same_logits(upsampling: str) -> None:
+    network = shuffled_statistics(UNet(1, 4, **SMALL, upsampling=upsampling)).eval()
     image = torch.randn(2, 1, 21, 34)
     torch.testing.assert_close(torch.jit.script(network)(image), network(image))
 
