@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,10 @@ def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any
     """
     curves = read_curves(state.folder)
     kept = {name: thinned(curves[name], _POINTS) for name in (_LOSS, _VALIDATION) if name in curves}
+    points = {
+        name: [[step, None if math.isnan(value) else round(value, 5)] for step, value in curve]  # JSON has no NaN
+        for name, curve in kept.items()
+    }
     content = {
         **state.about,
         "title": row.title,
@@ -45,7 +50,7 @@ def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any
         "seconds": state.seconds,
         "hardware": state.notes["hardware"],
         "scores": dict(scores),
-        "curves": {name: [[step, round(value, 5)] for step, value in curve] for name, curve in kept.items()},
+        "curves": points,
     }
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
     with atomic_file(path) as temporary:

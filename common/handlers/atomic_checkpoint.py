@@ -181,6 +181,9 @@ class AtomicCheckpoint:
 
     def _compare(self, validator: Any, trainer: Engine) -> None:
         value = float(validator.state.metrics[validator.state.key_metric_name])
+        if math.isnan(getattr(validator.state, "best_metric", value)):
+            # MONAI took a first score that is none for the best, and would find no later one better
+            validator.state.best_metric_epoch = -1
         better = self.best is None or (value > self.best if self.higher_is_better else value < self.best)
         if math.isnan(value) or not better:
             self.without_improvement += 1

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from numpy.typing import ArrayLike
@@ -126,16 +125,7 @@ class MeanIoU(Metric):
 
     @sync_all_reduce("_counts", "_of_images")
     def compute(self) -> float:
-        """Return the mean, 0 .. 1.
-
-        Raises:
-            NotComputableError: no image was seen, or none had a class to score.
-        """
-        if self._of_images[1] == 0:
-            raise NotComputableError(
-                "MeanIoU saw no image with anything to score: check the validation section of the datalist and that "
-                "its labels hold classes"
-            )
+        """Return the mean, 0 .. 1; NaN where no image had a class to score."""
         if self.over == "image":
-            return float(self._of_images[0] / self._of_images[1])
+            return float(self._of_images[0] / self._of_images[1])  # 0 / 0 is NaN
         return mean_iou(self._counts.numpy(), include_background=self.include_background)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
@@ -21,6 +20,7 @@ class VolumeMetric(Metric):
     """Mean of a score over volumes, all-reduced over the processes of a distributed run.
 
     A subclass says what the score of one volume is; a volume whose score is NaN (nothing in it to score) is left out.
+    Without any other volume the mean is NaN, and no error: a training that validates on such volumes goes on.
     Where the number of volumes is no multiple of the number of processes, a padding sampler repeats volumes and they
     count twice; build it with ``even_divisible=False`` to avoid this.
 
@@ -81,14 +81,5 @@ class VolumeMetric(Metric):
 
     @sync_all_reduce("_sum", "_count")
     def compute(self) -> float:
-        """Return the mean over the volumes of all processes.
-
-        Raises:
-            NotComputableError: no volume was seen, or none had anything to score.
-        """
-        if self._count == 0:
-            raise NotComputableError(
-                f"{type(self).__name__} saw no volume with anything to score: check the validation section of the "
-                "datalist and that its labels hold classes"
-            )
-        return float(self._sum / self._count)
+        """Return the mean over the volumes of all processes, NaN where none had anything to score."""
+        return float(self._sum / self._count)  # 0 / 0 is NaN

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,7 @@ BUNDLES = sorted(path.name for path in (REPO_ROOT / "bundles").iterdir() if (pat
 SOME_SLOW = [pytest.param(name, marks=[] if name == "dmpls" else pytest.mark.slow) for name in BUNDLES]
 DRAWN = "coarse_labels"
 SMALL = {"pixdim": [4.0, 4.0], "roi_size": [48, 48], "filters": 2, "num_classes": 4, "device": "cpu", "progress": False}
+ALL_BACKGROUND = "$lambda image, *_: monai.networks.one_hot(0 * image, 4)"
 ORDERS = [("LV", "bg_scribble", "RV", "MYO"), ("background", "MYO", "RV", "LV", "bg_scribble")]
 
 
@@ -112,9 +114,7 @@ def server_run(bundle: str, folder: Path, **options: Any) -> Path:
 def test_trained_with_validation_on_scribbles_and_without(
     bundle: str, study: list[dict[str, str]], tmp_path: Path, no_datalist: None
 ) -> None:
-    """Also where the validated case says nothing of any class, so that there is no score."""
-    told = [{"name": name, "idx": value} for value, name in enumerate(("RV", "bg_scribble", "MYO", "LV"), start=1)]
-    rename(tmp_path / "studies", "p2", told)
+    """Also where neither the validated case nor its prediction says anything of a class, so that there is no score."""
     keys = {"train#dataset#data": study[:2]}
     weights = server_run(bundle, tmp_path, **keys, **{"validate#dataset#data": study[2:]})
     first = torch.load(weights, weights_only=True)
@@ -122,8 +122,12 @@ def test_trained_with_validation_on_scribbles_and_without(
     assert sorted(path.name for path in weights.parent.iterdir()) == ["model.json", "model.pt"]
     network = parsed(bundle, tmp_path).get_parsed_content("network_def")
     assert set(first) == set(network.state_dict())
-    # another training in the same folder, of other cases, first with no validation and then as val_split -1 asks for
-    for validation in ({"validate#dataset#data": []}, {}):
+    label = nib.load(study[2]["label"])
+    background = np.asarray(label.dataobj) == 1 + ORDERS[0].index("bg_scribble")
+    nib.save(nib.Nifti1Image(background * np.uint8(2), label.affine), study[2]["label"])
+    no_class = {"validate#dataset#data": study[2:], "validate#inferer": ALL_BACKGROUND}
+    # another training in the same folder: with no score, with no validation, and as val_split -1 asks for
+    for validation in (no_class, {"validate#dataset#data": []}, {}):
         again = torch.load(server_run(bundle, tmp_path, **keys, **validation, seed=9), weights_only=True)
         assert any(not torch.equal(first[name], again[name]) for name in first)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from common.benchmarking.result_pages import write_pages
-from common.benchmarking.results import load_results, read_result
+from common.benchmarking.results import load_results, read_result, write_result
 from common.benchmarking.run_config import plain_settings, resolved_config
+from common.benchmarking.run_state import RunState
 from common.benchmarking.suite import Suite, load_suite
 from common.benchmarking.tables import BEGIN, END, markdown, overviews, with_tables
 from common.errors import UserError
@@ -232,6 +234,18 @@ def test_damaged_records(suite: Suite, tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match=r"seed1.json: is no result of a benchmark"):
         load_results(tmp_path)
+
+
+def test_a_validation_without_a_score_is_null_in_the_record(suite: Suite, tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for epoch, value in enumerate((float("nan"), 0.5), start=1):
+            writer.add_scalar("val_mean_dice", value, epoch)
+    (tmp_path / "config.json").write_text("{}")
+    made = result(suite)
+    state = RunState(tmp_path, {key: made[key] for key in ("suite", "setting", "method", "seed", "definition")})
+    state.notes = {"iterations": 2, "epochs": 2, "hardware": made["hardware"]}
+    write_result(tmp_path / "result.json", suite.rows["a"], state, made["scores"])
+    assert read_result(tmp_path / "result.json")["curves"] == {"val_mean_dice": [[1, None], [2, 0.5]]}
 
 
 def test_a_page_takes_any_number_of_runs_and_any_folder(suite: Suite, tmp_path: Path) -> None:

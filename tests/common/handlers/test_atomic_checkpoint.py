@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+from monai.handlers import StatsHandler, TensorBoardStatsHandler, ValidationHandler, from_engine
 
 from common.errors import UserError
 from common.handlers.atomic_checkpoint import AtomicCheckpoint, load_weights
 from common.handlers.resumed_state import load_states
+from common.metrics.mean_foreground_dice import MeanForegroundDice
+from common.reporting.training_curves import read_curves
 
 
 class Run:
@@ -124,6 +128,47 @@ def test_best_weights_follow_the_validation(tmp_path, higher, best_epoch):
     Run(tmp_path, scores, higher_is_better=higher).train(4)
     expected = Run(tmp_path / "other").train(best_epoch)
     assert torch.equal(torch.load(tmp_path / "model_best.pt", weights_only=True)["weight"], expected)
+
+
+class OneClass(torch.nn.Module):
+    """Predicts ``value`` everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(image) + self.value
+
+
+def test_a_validation_without_any_class_does_not_end_the_training(tmp_path):
+    """Of the label only background is annotated, which is what the network says until the last epoch."""
+    network, label = OneClass(), torch.full((1, 1, 8, 8, 2), 2.0)
+    label[:, :, 2] = 0
+    dice = MeanForegroundDice(num_classes=2, ignore_index=2, output_transform=from_engine(["pred", "label"]))
+    validator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=[{"image": torch.zeros(1, 1, 8, 8, 2), "label": label}],
+        network=network,
+        key_val_metric={"val_mean_dice": dice},
+        val_handlers=[
+            StatsHandler(iteration_log=False),
+            TensorBoardStatsHandler(log_dir=str(tmp_path), iteration_log=False),
+        ],
+    )
+    trainer = Engine(lambda engine, batch: network.value.data.fill_(engine.state.epoch == 3))
+    ValidationHandler(interval=1, validator=validator).attach(trainer)
+    checkpoint = AtomicCheckpoint(tmp_path, network, {}, validator=validator)
+    checkpoint.attach(trainer)
+    trainer.run([0], max_epochs=2)
+    assert (tmp_path / "model.pt").is_file()
+    assert not (tmp_path / "model_best.pt").exists()
+    assert checkpoint.best is None
+    trainer.run([0], max_epochs=3)  # class 1 everywhere, and none is annotated: a score of 0, the first and so the best
+    assert torch.load(tmp_path / "model_best.pt", weights_only=True)["value"] == 1
+    assert (checkpoint.best, validator.state.best_metric, validator.state.best_metric_epoch) == (0, 0, 3)
+    curve = read_curves(tmp_path)["val_mean_dice"]
+    assert [str(value) for _, value in curve] == ["nan", "nan", "0.0"]
 
 
 def test_best_value_survives_a_resume(tmp_path):

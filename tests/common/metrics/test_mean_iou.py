@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
-from ignite.exceptions import NotComputableError
 from monai.metrics import compute_iou
 
 from common.errors import UserError
@@ -72,12 +71,11 @@ def test_perfect_shifted_swapped_and_empty_predictions() -> None:
 
 def test_nothing_to_score() -> None:
     ignored = torch.full((1, 2, 2), 2)
-    for pairs in ([], [(torch.zeros(1, 2, 2), ignored)]):
-        with pytest.raises(NotComputableError, match="saw no image with anything to score"):
-            score(pairs, num_classes=2, ignore_index=2)
     blank = torch.zeros(1, 2, 2)
-    with pytest.raises(NotComputableError):
-        score([(blank, blank)], include_background=False)
+    for over in ("dataset", "image"):
+        for pairs in ([], [(blank, ignored)]):
+            assert np.isnan(score(pairs, num_classes=2, ignore_index=2, over=over))
+        assert np.isnan(score([(blank, blank)], include_background=False, over=over))
     assert np.isnan(mean_iou(np.zeros((2, 2))))
     assert score([(PREDICTION, TRUTH), (torch.zeros(1, 2, 2), torch.full((1, 2, 2), 3))], ignore_index=3) > 0
 
