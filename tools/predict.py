@@ -113,22 +113,19 @@ def main(
     )
     failures: dict[str, str] = {}
     jobs = _plan(cases, record, predictor, segments, failures, dicom_seg=dicom_seg, overwrite=overwrite)
-    record.start({job.case.name: job.files for job in jobs})
+    record.start()
     done, started = 0, time.perf_counter()
     for case, reason in failures.items():
         _tell(case, reason)
     with tqdm(jobs, unit="volume", file=sys.stderr, disable=None if progress else True, dynamic_ncols=True) as bar:
         for job in bar:
             bar.set_postfix_str(job.case.name[-40:])
-            before = time.perf_counter()
             try:
-                _segment(job, folder, predictor, segments)
+                _segment(job, folder, predictor, segments, record)
             except Exception as error:  # a bad case, whatever is wrong with it, must not cost the others
                 failures[job.case.name] = reason_of(error)
                 _tell(job.case.name, failures[job.case.name])
                 continue
-            seconds = round(time.perf_counter() - before, 2)
-            record.finish(job.case.name, job.files, job.made, source=str(job.case.source), seconds=seconds)
             done += 1
     _summarise(folder, done, len(cases) - done - len(failures), failures, time.perf_counter() - started)
 
@@ -192,8 +189,11 @@ def _plan(
     return jobs
 
 
-def _segment(job: _Job, folder: Path, predictor: BundlePredictor, segments: Sequence[SegmentCode]) -> None:
-    """Make a case's files in a folder of their own, and put them in place together."""
+def _segment(
+    job: _Job, folder: Path, predictor: BundlePredictor, segments: Sequence[SegmentCode], record: PredictionRecord
+) -> None:
+    """Make a case's files in a folder of their own, note them in the record, and put them in place together."""
+    started, files = time.perf_counter(), {}
     with tempfile.TemporaryDirectory(prefix="predict_") as work, contextlib.ExitStack() as stack:
         image, slices = job.case.source, list(job.case.slices)
         if slices:
@@ -206,12 +206,14 @@ def _segment(job: _Job, folder: Path, predictor: BundlePredictor, segments: Sequ
             if target.is_dir():
                 raise UserError(f"{target}: is a folder where a file is to be written; move it away")
             remove_leftovers(target)
-            temporary = stack.enter_context(atomic_file(target))
+            files[name] = temporary = stack.enter_context(atomic_file(target))
             if name.endswith(".dcm"):
                 labels = np.asanyarray(nib.load(label_map).dataobj)  # type: ignore[attr-defined]
                 write_dicom_segmentation(temporary, labels, slices, segments, algorithm=_algorithm(predictor))
             else:
                 shutil.copyfile(label_map, temporary)
+        seconds = round(time.perf_counter() - started, 2)
+        record.finish(job.case.name, files, job.made, source=str(job.case.source), seconds=seconds)
 
 
 def _algorithm(predictor: BundlePredictor) -> Algorithm:

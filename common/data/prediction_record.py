@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ __all__ = ["RECORD", "PredictionRecord", "digest", "file_digest", "source_marks"
 
 RECORD = "predictions.json"
 """The record's file name in the folder of the predictions."""
+_NOTED = ("files", "before")
+"""Where a case has check sums: of its files, and of those that they replaced."""
 
 
 class PredictionRecord:
@@ -51,40 +53,51 @@ class PredictionRecord:
 
     def foreign_file(self, case: str, files: Sequence[str]) -> str | None:
         """The first of a case's files that is there and is not as it was written, None where there is none."""
-        known = self._cases.get(case, {}).get("files", {})
         for name in files:
-            # an unfinished case has no check sums: its files are those of a run that was stopped
-            if os.path.lexists(self.path.parent / name) and (
-                name not in known or known[name] not in (None, self._digest(name))
-            ):
+            if os.path.lexists(self.path.parent / name) and self._own_digest(case, name) is None:
                 return name
         return None
 
-    def start(self, cases: dict[str, Sequence[str]]) -> None:
-        """Note the cases that are going to be made, and their files, before the first is written.
+    def start(self) -> None:
+        """Note how the coming run makes its cases, before the first is written.
 
         Raises:
             UserError: the record cannot be written.
         """
-        for case, files in cases.items():
-            self._cases[case] = {"files": dict.fromkeys(files)}
         remove_leftovers(self.path)
         self._write()
 
-    def finish(self, case: str, files: Sequence[str], made: str, **details: Any) -> None:
-        """Note that a case's files are there.
+    def finish(self, case: str, files: Mapping[str, Path], made: str, **details: Any) -> None:
+        """Note a case's files just before they are put in place.
+
+        A run that is stopped in between leaves older files there, whose check sums stay noted for this.
 
         Args:
             case: name of the case.
-            files: its files, below the folder.
+            files: its files by their names below the folder, written whole, under other names for now.
             made: a digest of everything that the files depend on.
             details: what else to tell.
 
         Raises:
             UserError: the record cannot be written.
         """
-        self._cases[case] = {**details, "files": {name: self._digest(name) for name in files}, "made": made}
+        entry = self._cases.get(case, {})
+        earlier = {name: self._own_digest(case, name) for key in _NOTED for name in entry.get(key, {})}
+        self._cases[case] = {
+            **details,
+            "files": {name: file_digest(path) for name, path in files.items()},
+            "before": {name: found for name, found in earlier.items() if found is not None},
+            "made": made,
+        }
         self._write()
+
+    def _own_digest(self, case: str, name: str) -> str | None:
+        """The check sum of a file that is as it was written, None for any other."""
+        entry = self._cases.get(case, {})
+        noted = [entry[key][name] for key in _NOTED if name in entry.get(key, {})]
+        found = self._digest(name)
+        # without a check sum, in older records, it is the file of a run that was stopped
+        return found if found in noted or None in noted else None
 
     def _digest(self, name: str) -> str | None:
         path = self.path.parent / name
@@ -130,7 +143,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         cases = json.loads(read_text(path))["cases"]
-        if all(isinstance(entry["files"], dict) for entry in cases.values()):
+        if all(isinstance({"before": {}, **entry}[key], dict) for entry in cases.values() for key in _NOTED):
             return dict(cases)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass

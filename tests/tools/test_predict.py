@@ -318,6 +318,49 @@ def test_work_of_others_is_not_replaced(predict: Predict, tmp_path: Path, capsys
     assert (tmp_path / "in" / "a_seg.nii.gz").read_bytes() != by_hand
 
 
+def test_a_corrected_file_is_not_replaced_after_a_run_that_failed(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*args: Any) -> Path:
+        raise RuntimeError("out of memory")
+
+    save(tmp_path / "in" / "a.nii.gz")
+    assert predict() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("common.engines.bundle_predictor.BundlePredictor.segment", fails)
+        assert predict(clip_percentiles="[1.0,98.0]") == 1
+    corrected = save(tmp_path / "out" / "a_seg.nii.gz", seed=5).read_bytes()
+    capsys.readouterr()
+    assert predict(clip_percentiles="[1.0,98.0]") == 1
+    assert "a_seg.nii.gz is in the output folder already, and not as this command left it" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a_seg.nii.gz").read_bytes() == corrected
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_run_that_is_stopped_while_a_file_is_put_in_place_is_gone_on_with(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before: bool
+) -> None:
+    replace = os.replace
+
+    def stopped(source: Path, target: Path) -> None:
+        now = target == tmp_path / "out" / "a_seg.nii.gz"
+        if not (now and before):
+            replace(source, target)
+        if now:
+            raise KeyboardInterrupt
+
+    save(tmp_path / "in" / "a.nii.gz")
+    assert predict() == 0
+    save(tmp_path / "in" / "a.nii.gz", seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("common.files.os.replace", stopped)
+        assert predict() == 130
+    assert results(tmp_path / "out") == ["a_seg.nii.gz"]
+    capsys.readouterr()
+    assert predict() == 0
+    assert f"segmented {int(before)}" in capsys.readouterr().out
+
+
 def test_an_interrupt_leaves_whole_cases_only(
     predict: Predict,
     tmp_path: Path,
