@@ -22,6 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import ndimage
 
+from common.data.compressed_files import check_compressed
+from common.data.volume_reader import read_volume
 from common.errors import UserError
 from common.files import atomic_file
 from common.transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
@@ -174,9 +176,8 @@ def _grid(rows: int, columns: int, *, size_mm: tuple[float, float], title: str, 
     figure.subplots_adjust(left / width, bottom / height, 1 - gap / width, 1 - top / height)
     figure.subplots_adjust(wspace=gap / cell[0], hspace=gap / cell[1])
     figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=11, fontweight="bold")
-    return figure, figure.subplots(
-        rows, columns, squeeze=False, subplot_kw={"xticks": [], "yticks": [], "frame_on": False}
-    )
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    return figure, figure.subplots(rows, columns, squeeze=False, subplot_kw=bare)
 
 
 def _paint(axes: Axes, values: np.ndarray, alpha: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -202,16 +203,15 @@ def _paint_mask(axes: Axes, label: np.ndarray, num_classes: int) -> None:
             axes.contour(label == value, levels=[0.5], colors=[class_colour(value)], linewidths=1.2)
 
 
-def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a NIfTI file's voxels ``[X, Y, Z]`` (2D: one slice) and affine in mm; UserError where it has none."""
-    try:
-        file = nib.Nifti1Image.from_filename(path)
-        voxels = np.asanyarray(file.dataobj)
-    except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
-        raise UserError(f"{path}: cannot be read as NIfTI: {error}") from error
-    if voxels.dtype.kind not in "biuf":
-        raise UserError(f"{path}: holds colours or complex numbers; save one number a voxel")
-    return voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim)), np.asarray(file.affine)
+def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a NIfTI file's voxels ``[X, Y, Z]`` (2D: one slice) and affine in mm."""
+    check_compressed(path)
+    volume = read_volume(path)
+    if not path.endswith((".nii", ".nii.gz")) or volume.channels != 1 or not volume.data.size:
+        raise UserError(f"{path}: holds {volume.data.shape}; give a NIfTI file of a volume [X, Y, Z] or a slice [X, Y]")
+    if "?" in volume.orientation:
+        raise UserError(f"{path}: its affine does not say where the voxels lie, it is singular; correct the header")
+    return volume.data.reshape(volume.shape + (1,) * (3 - len(volume.shape))), volume.affine
 
 
 def main(
@@ -240,11 +240,11 @@ def main(
         slices: how many slices to draw.
     """
     files = {"scribble": scribble, "prediction": prediction, "reference": reference}
-    volume, affine = read_volume(image)
+    volume, affine = _read(image)
     options: dict[str, Any] = {"num_classes": num_classes, "title": str(title), "slices": slices}
     options["class_names"] = class_names.split(",") if isinstance(class_names, str) else class_names
     for name, file in [(name, file) for name, file in files.items() if file is not None]:
-        options[name], place = read_volume(file)
+        options[name], place = _read(file)
         if options[name].shape == volume.shape and affine_gap(place, affine) > AFFINE_TOLERANCE:
             raise UserError(f"{file}: lies elsewhere than {image}, their affines differ; is it the same case?")
     print(save_figure(draw_case(volume, affine, **options), output))

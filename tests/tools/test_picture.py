@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -133,7 +134,7 @@ def test_the_command_writes_a_png_and_nothing_else(tmp_path: Path, capsys: pytes
     assert [path.name for path in output.parent.iterdir()] == ["case.png"]
     pixels = np.asarray(Image.open(output).convert("RGB")).astype(int)
     assert (pixels.max(axis=2) - pixels.min(axis=2) > 40).any()  # grey image, coloured label
-    with pytest.raises(UserError, match=r"gone\.nii\.gz: cannot be read as NIfTI"):
+    with pytest.raises(UserError, match=r"gone\.nii\.gz: no such file; correct the path"):
         main(image=str(tmp_path / "gone.nii.gz"), output=str(output))
 
 
@@ -166,6 +167,48 @@ def test_a_label_stored_elsewhere_or_in_colours_is_refused(tmp_path: Path) -> No
         main(**files, reference=str(tmp_path / "turned.nii.gz"))
     with pytest.raises(UserError, match=r"colours.nii.gz: holds colours or complex numbers; save one number a voxel"):
         main(**files | {"image": str(tmp_path / "colours.nii.gz")})
+
+
+@pytest.mark.parametrize("damaged", ["image", "reference"])
+@pytest.mark.parametrize(
+    ("name", "place", "message"),
+    [
+        ("a.nii", 108, r"a\.nii: cannot be read, it is cut short, damaged or no image"),  # where the voxels begin
+        ("a.nii", 40, r"a\.nii: cannot be read, it is cut short, damaged or no image"),  # how many axes there are
+        ("a.nii", None, r"a\.nii: cannot be read, it is cut short, damaged or no image"),  # the last byte is gone
+        ("a.nii", 282, r"a\.nii: its affine does not say where the voxels lie, it is singular"),
+        ("a.nii.gz", 4000, r"a\.nii\.gz: is damaged or cut short; copy or export it again"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(
+    tmp_path: Path, damaged: str, name: str, place: int | None, message: str
+) -> None:
+    image, reference = case()
+    paths = {"image": tmp_path / "i.nii", "reference": tmp_path / "r.nii"} | {damaged: tmp_path / name}
+    for path, voxels in zip(paths.values(), (image.astype(np.float32), reference), strict=True):
+        nib.save(nib.Nifti1Image(voxels, LPS), path)
+    content = paths[damaged].read_bytes()
+    if name.endswith(".gz"):
+        content = gzip.compress(gzip.decompress(content), 0)  # as it is, so that another byte is another voxel
+    other = content[:-1] if place is None else content[:place] + b"\xff" * 4 + content[place + 4 :]
+    paths[damaged].write_bytes(other)
+    with pytest.raises(UserError, match=message) as caught:
+        main(**{key: str(path) for key, path in paths.items()}, output=str(tmp_path / "case.png"), num_classes=2)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "case.png").exists()
+
+
+def test_files_that_are_no_volumes_are_named(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 3, 2), np.float32), LPS), tmp_path / "cine.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 0), np.float32), LPS), tmp_path / "empty.nii.gz")
+    Image.fromarray(np.zeros((5, 4), np.uint8)).save(tmp_path / "grey.png")
+    for name, message in (
+        ("cine.nii.gz", r"holds \(4, 5, 3, 2\); give a NIfTI file of a volume \[X, Y, Z\]"),
+        ("empty.nii.gz", r"holds \(4, 5, 0\); give"),
+        ("grey.png", r"holds \(4, 5\); give a NIfTI file"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}: {message}"):
+            main(image=str(tmp_path / name), output=str(tmp_path / "case.png"))
 
 
 def test_words_are_drawn_as_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -120,6 +121,17 @@ def test_files_that_do_not_belong_together_are_named(tmp_path: Path, fault: str)
         save(path, np.stack([label, label], axis=-1))
     with pytest.raises(UserError, match=r"l\.nii\.gz"):
         load_layers(save(tmp_path / "i.nii.gz", image), {"reference": [str(path)]}, num_classes=3)
+
+
+@pytest.mark.parametrize("name", ["i.nii.gz", "l.nii.gz"])
+def test_a_file_damaged_in_the_middle_is_named(tmp_path: Path, name: str) -> None:
+    image, label = volumes()
+    files = [save(tmp_path / "i.nii.gz", image), save(tmp_path / "l.nii.gz", label)]
+    stored = bytearray(gzip.compress(gzip.decompress((tmp_path / name).read_bytes()), 0))  # as it is, in a gzip file
+    stored[len(stored) // 2] ^= 1  # another voxel, which the reader gives without a word
+    (tmp_path / name).write_bytes(stored)
+    with pytest.raises(UserError, match=rf"{name}: is damaged or cut short; copy or export it again"):
+        load_layers(files[0], {"reference": files[1:]}, num_classes=3)
 
 
 def test_an_image_without_voxels_is_told(tmp_path: Path) -> None:
