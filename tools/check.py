@@ -39,7 +39,8 @@ def main(
         kind: sort of the training labels: scribble, dense, coarse (drawings of what is and what is not), or either
             (scribbles and dense masks, in validation and test too). By default coarse where an item has a complement,
             else scribble.
-        in_channels: number of channels that each image has to have.
+        in_channels: number of channels that each image has to have; by default any, but of NIfTI one, since the fourth
+            axis may be frames.
         background_limit: share of a scribble's slices without background strokes, from 0 to 1, over which to warn.
         jobs: how many files to read at a time; by default as many as there are CPUs.
         output: a .csv file that gets the table as well.

@@ -62,7 +62,8 @@ def main(
         stratify: CSV file with the columns patient and group; sections get their share of each group.
 
     Raises:
-        UserError: files are missing, ambiguous or unreadable, a DICOM series is faulty, or an option makes no sense.
+        UserError: files are missing, ambiguous or unreadable, a DICOM series is faulty, an option makes no sense, or
+            nobody with drawings is left to train on.
     """
     for option, share in (("validation_share", validation_share), ("test_share", test_share)):
         if isinstance(share, bool) or not isinstance(share, (int, float)):
@@ -82,6 +83,13 @@ def main(
     shares = {"validation": validation_share, "test": test_share}
     before = patients_before(earlier)
     division = divide(cases, shares=shares, seed=seed, groups=groups, before=before)
+    drawn = {case.patient for case in cases if case.annotated}
+    if drawn and drawn <= division.held.keys():
+        raise UserError(
+            f"all {len(drawn)} patients with drawings validate or test, by --validation_share {validation_share:g} and "
+            f"--test_share {test_share:g}, so that none is left to train on; let the shares be under 1 together, draw "
+            "on other patients, or leave --labels out where nobody is to train"
+        )
     series = {case.name: case.image.slices for case in cases if case.image and case.image.slices}
     content = build_own_datalist(
         cases,

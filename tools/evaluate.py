@@ -64,7 +64,8 @@ def main(
         output: the folder that gets the tables.
         section: the section of the datalist; test by default.
         num_classes: number of classes with background; the datalist's by default.
-        class_names: their names, background first, with commas between them; the datalist's by default.
+        class_names: their names, background first, with commas between them; the datalist's by default. Files whose
+            segments have names, such as .seg.nrrd, are mapped by them.
         against: the name that all others are compared with; by default all pairs are compared.
         jobs: how many processes score; by default as many as there are CPUs. The scores do not depend on it.
         allow_missing: true scores what is there: a missing prediction counts as missing every class, a prediction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,9 +15,12 @@ from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .compressed_files import check_compressed
 from .label_values import label_problems
 from .named_labels import read_named_label
-from .stroke_warnings import stroke_warnings
+from .stroke_warnings import stroke_problems, stroke_warnings
 from .volume_reader import Volume, check_loadable, read_volume
 
+logger = logging.getLogger(__name__)
+
+_MOST_LINES = 5
 _FILES_OF_KIND = {
     "scribble": ("image", "label"),
     "dense": ("image", "label"),
@@ -36,7 +40,7 @@ def check_items(
     class_names: Sequence[str] | None = None,
     coarse: bool = False,
 ) -> None:
-    """Check the files of datalist items, one after the other.
+    """Check the files of datalist items, one after the other, and log what may be meant otherwise in scribbles.
 
     Args:
         items: datalist items with paths that can be opened.
@@ -46,7 +50,7 @@ def check_items(
             ``"dense"`` (image and dense mask), ``"either"`` (image and a label of either sort), ``"coarse"`` (image
             and a positive drawing, ``"label"``, or a negative one, ``"complement"``, or both, one file each),
             ``"image"`` (image alone) or ``"mask"`` (dense mask alone).
-        in_channels: number of channels of each image, None for any number.
+        in_channels: number of channels of each image; None for any number, but of NIfTI one, since more may be frames.
         class_names: names of the C classes, by which labels are mapped whose segments have names, see
             :func:`.named_labels.read_named_label`; None takes every label's values as they are.
         coarse: whether such labels are coarse drawings also where ``kind`` is not ``"coarse"``.
@@ -55,11 +59,17 @@ def check_items(
         UserError: the first problem found: a file is missing or unreadable, image and label differ in shape or
             affine, the image holds NaN or infinite voxels, or the label does not hold what its kind demands.
     """
+    warnings: list[str] = []
     for item in items:
         options: dict[str, Any] = {"in_channels": in_channels, "class_names": class_names, "coarse": coarse}
-        problems = inspect_item(item, num_classes=num_classes, kind=kind, **options)["problems"]
-        if problems:
-            raise UserError(problems[0])
+        seen = inspect_item(item, num_classes=num_classes, kind=kind, **options)
+        if seen["problems"]:
+            raise UserError(seen["problems"][0])
+        warnings += seen["warnings"]
+    for line in warnings[:_MOST_LINES]:
+        logger.warning(line)
+    if len(warnings) > _MOST_LINES:
+        logger.warning("%d more such lines: `python -m tools check` tells all", len(warnings) - _MOST_LINES)
 
 
 def inspect_item(
@@ -126,6 +136,8 @@ def inspect_item(
         # whether background is drawn, and that 0 is not background, is settled by the names
         as_kind = "either" if path in named and kind == item.get("supervision", kind) == "scribble" else kind
         wrong = label_problems(list(counts), path, item, num_classes, as_kind)
+        if as_kind == "scribble" and "supervision" not in item and not wrong and not misplaced:
+            wrong = stroke_problems(path, label, counts, num_classes)
         problems += wrong
         if kind == "scribble" and item.get("supervision", kind) == kind and not wrong and not misplaced:
             found["warnings"] += stroke_warnings(path, label, counts, num_classes, background_limit=background_limit)
@@ -200,11 +212,13 @@ def _image_problems(image: Volume, item: Mapping[str, Any], in_channels: int | N
     path = item["image"]
     problems = []
     problems += _place_problems(image, path)
-    if in_channels is not None and image.channels != in_channels and item.get("frames") != "all":
-        problems.append(
-            f"{path}: has {image.channels} channels or frames where --in_channels is {in_channels}; set in_channels or "
-            "give each frame a file"
-        )
+    # the fourth axis of NIfTI is mostly time, so that its channels have to be told
+    series = image.channels > 1 and str(path).endswith((".nii", ".nii.gz"))
+    if item.get("frames") != "all" and (series if in_channels is None else image.channels != in_channels):
+        expected = "" if in_channels is None else f" where --in_channels is {in_channels}"
+        split = "give each frame a file, such as p01_frame01, or, only if the fourth axis is channels, "
+        fix = f"{split if series else ''}set --in_channels {image.channels}"
+        problems.append(f"{path}: has {image.channels} channels or frames{expected}; {fix}")
     bad = int(np.count_nonzero(~np.isfinite(image.data))) if image.data.dtype.kind in "fc" else 0
     if bad:
         problems.append(f"{path}: holds {bad} NaN or infinite voxels; replace them by numbers")

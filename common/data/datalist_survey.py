@@ -63,7 +63,7 @@ def survey(
         kind: the sort of the training labels, one of ``KINDS``. ``"either"`` also allows validation and test labels
             that are not annotated everywhere. None takes all drawings for coarse ones where one has a complement,
             else for scribbles.
-        in_channels: number of channels of each image, None for any number.
+        in_channels: see :func:`.checks.check_items`.
         background_limit: see :func:`.checks.inspect_item`.
         class_names: see :func:`.checks.check_items`.
         jobs: how many files to read at a time.

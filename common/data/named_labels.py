@@ -19,7 +19,7 @@ from .label_volume import EXTENSIONS, Grid, LabelVolume, read_grid, read_label_v
 from .library_noise import quiet_readers
 from .voxel_transfer import onto_image
 
-__all__ = ["NamedLabel", "naming", "read_named_label"]
+__all__ = ["NamedLabel", "check_unnamed", "naming", "read_named_label"]
 
 _NEGATIVE_BUNDLE = "coarse_labels"
 # what 3D Slicer's plugin makes by itself, and leaves out when it submits a label map
@@ -49,6 +49,20 @@ def naming(path: str | os.PathLike[str], image: str | os.PathLike[str] | None = 
     except UserError as error:
         return str(error)
     return None if found is None else [found.label_info]
+
+
+def check_unnamed(path: str | os.PathLike[str]) -> None:
+    """Check that a label has no names for its segments, for who knows no classes and takes the values as they are.
+
+    Raises:
+        UserError: it is a NRRD file that describes its segments, or lies in a MONAI Label datastore.
+    """
+    if _describes_itself(path) or study_label(path) is not None:
+        raise UserError(
+            f"{path}: is a 3D Slicer segmentation, whose numbers follow the order of its segments; fill a segment "
+            f"{BACKGROUND_NAMES[0]} outside of all others, bring it to this project's values by `python -m tools "
+            "import_labels`, and name the new files by a pattern"
+        )
 
 
 def read_named_label(

@@ -17,6 +17,7 @@ from ..transforms.volume_axes import through_plane_axis
 from .annotation_coverage import joint_counts
 from .label_files import LabelFile, annotation_file
 from .label_volume import LabelVolume, read_label_volume, write_label
+from .named_labels import check_unnamed
 from .prepared_case import case_generator
 from .worker_processes import spread
 
@@ -70,8 +71,8 @@ def annotate_cases(
         The annotations, in the order of the masks.
 
     Raises:
-        UserError: an option is out of its range, several annotators would draw the same, a mask is damaged or does
-            not hold 0..C-1, or a file cannot be written.
+        UserError: an option is out of its range, several annotators would draw the same, a mask is damaged, does not
+            hold 0..C-1 or has names for its values, or a file cannot be written.
     """
     check_drawing(num_classes, form, annotators=annotators, seed=seed, slices_axis=slices_axis, jobs=jobs, **options)
     work = partial(
@@ -130,7 +131,7 @@ def highest_label(masks: Sequence[LabelFile], *, jobs: int = 1) -> int:
     """The highest value in the masks.
 
     Raises:
-        UserError: a mask is damaged or holds no label map.
+        UserError: a mask is damaged, holds no label map or has names for its values.
     """
     return max(spread(_highest, masks, jobs))
 
@@ -172,6 +173,7 @@ def _highest(mask: LabelFile) -> int:
 
 
 def _check_mask(volume: LabelVolume, path: Path, num_classes: int | None) -> None:
+    check_unnamed(path)
     if len(volume.layers) > 1:
         raise UserError(f"{path}: has {len(volume.layers)} layers or channels; give a mask with one")
     low, high = int(volume.layers.min()), int(volume.layers.max())

@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from ..data.compressed_files import check_compressed
+from ..data.named_labels import read_named_label
 from ..data.volume_reader import Volume, read_volume
 from ..data.worker_processes import spread
 from ..errors import UserError
@@ -41,7 +43,8 @@ def score_cases(
     Args:
         references: the references.
         predictions: for each method the prediction file by case; a case without one counts as empty.
-        class_names: names of all classes, the background first.
+        class_names: names of all classes, the background first. Labels whose segments have names are mapped by them,
+            see :func:`~common.data.named_labels.read_named_label`.
         ignore_index: see :func:`~.case_scores.score_case`.
         surface: see :func:`~.case_scores.score_case`.
         post_process: maps each prediction, with a channel axis in front, to the one that is scored; None for none. One
@@ -52,8 +55,9 @@ def score_cases(
         The scores by case, in the order of the references. A row begins with ``case``, ``patient`` and ``phase``.
 
     Raises:
-        UserError: a file cannot be read, holds no index map of the classes, or is not on its reference's grid; of
-            several such files it is about that of the first reference.
+        UserError: a file cannot be read, holds no index map of the classes, has names for its values that are not
+            those of the classes, or is not on its reference's grid; of several such files it is about that of the
+            first reference.
     """
     score = partial(
         _score,
@@ -75,11 +79,12 @@ def _score(
     post_process: Callable[[np.ndarray], Any] | None,
 ) -> ScoredCase:
     reference, predictions = case
-    truth = _read(reference.path)
+    truth = _read(reference.path, class_names)
     labels = {"case": reference.case, "patient": reference.patient, "phase": reference.phase}
     rows = {}
     for name, path in predictions.items():
-        predicted = np.zeros(truth.shape, np.uint8) if path is None else _read(path, truth, reference.path).data
+        empty = np.zeros(truth.shape, np.uint8)
+        predicted = empty if path is None else _read(path, class_names, truth, reference.path).data
         if post_process is not None:
             predicted = np.asarray(post_process(predicted[None])[0])
         try:
@@ -98,10 +103,15 @@ def _score(
     return ScoredCase(rows, count_slices(truth.data, truth.spacing, ignore_index))
 
 
-def _read(path: str, reference: Volume | None = None, reference_path: str = "") -> Volume:
-    """Read a label, on the grid of the reference where one is given."""
+def _read(path: str, class_names: Sequence[str], reference: Volume | None = None, reference_path: str = "") -> Volume:
+    """Read a label, on the grid of the reference where one is given; segments with names are mapped by them."""
     check_compressed(path)
-    volume = read_volume(path)
+    named = read_named_label(path, class_names, num_classes=len(class_names))
+    if named is None or named.label is None:
+        volume = read_volume(path)
+    else:
+        affine, shape = named.grid.affine, named.grid.shape
+        volume = Volume(named.label, shape, affine, tuple(voxel_sizes(affine)[: len(shape)].tolist()), 1)
     if volume.data.ndim not in (2, 3) or volume.channels != 1 or not volume.data.size:
         shape = volume.data.shape
         raise UserError(f"{path}: has the shape {shape}; give an index map [X, Y, Z] or [X, Y] of one channel")

@@ -145,6 +145,10 @@ MISTAKES = {
         lambda study: change(study, "t_label.nii.gz", without(4, instead=0)),
         "{}/t_label.nii.gz: a dense mask is given where scribbles are expected, no voxel is 4 (not annotated)",
     ),
+    "0 where nothing is drawn": (
+        lambda study: change(study, "t_label.nii.gz", lambda voxels: (voxels + 1) % 5),
+        "% of the voxels are 0, drawn background, and few are 4, not annotated; if 0 is what was not painted, bring it",
+    ),
     "no background scribble": (
         lambda study: change(study, "t_label.nii.gz", without(0, instead=4)),
         "{}/t_label.nii.gz: has no background scribble (value 0); draw at least one stroke on the background",
@@ -155,7 +159,7 @@ MISTAKES = {
     ),
     "several channels": (
         lambda study: change(study, "t_image.nii.gz", lambda voxels: np.stack([voxels] * 3, -1)),
-        "{}/t_image.nii.gz: has 3 channels or frames where --in_channels is 1; set in_channels or",
+        "{}/t_image.nii.gz: has 3 channels or frames where --in_channels is 1; give each frame a file",
     ),
     "empty datalist": (emptied, 'datalist.json: section "training" is missing or empty; list at least one item'),
     "no datalist": (lambda study: study.unlink(), "datalist.json: no such datalist; correct the path or prepare"),
@@ -163,7 +167,7 @@ MISTAKES = {
 
 
 def mistakes_of(bundle: str) -> list[str]:
-    fine = {"no unlabelled voxel", "no background scribble"} if bundle == DRAWN else set()
+    fine = {"no unlabelled voxel", "no background scribble", "0 where nothing is drawn"} if bundle == DRAWN else set()
     return [mistake for mistake in MISTAKES if mistake not in fine]
 
 

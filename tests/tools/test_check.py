@@ -227,9 +227,22 @@ def frames(study: Path) -> str:
     return "p1_label.nii.gz: shape (20, 16, 4, 2) differs from the image's (20, 16, 4); save the label on the grid of "
 
 
+def cine(study: Path) -> str:
+    save(study / "p1.nii.gz", np.stack([image(0)] * 7, axis=-1))
+    return (
+        "p1.nii.gz: has 7 channels or frames; give each frame a file, such as p01_frame01, or, only if the fourth axis "
+        "is channels, set --in_channels 7"
+    )
+
+
+def raw_values(study: Path) -> str:
+    save(study / "p1_label.nii.gz", (strokes() + 1) % 4)  # what is not painted, 92.5 %, is 0 there
+    return "p1_label.nii.gz: 92% of the voxels are 0, drawn background, and few are 3, not annotated; if 0 is what "
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [damaged_bits, singular, not_a_number, no_voxels, huge, loop, folder, text, frames],
+    [damaged_bits, singular, not_a_number, no_voxels, huge, loop, folder, text, frames, cine, raw_values],
     ids=lambda function: function.__name__,
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

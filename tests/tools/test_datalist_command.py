@@ -81,6 +81,21 @@ def patients(content: dict[str, Any], section: str) -> list[str]:
     return [item["patient"] for item in content[section]]
 
 
+def test_somebody_with_drawings_is_left_to_train_on(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (0, 1):  # without a mask, and so never held out
+        (study / "drawn" / f"p{number}_scribble.nii.gz").unlink()
+    halves = ("--validation_share", "0.5", "--test_share", "0.5")
+    assert run(*halves, status=1) is None
+    assert capsys.readouterr().err == (
+        "error: all 4 patients with drawings validate or test, by --validation_share 0.5 and --test_share 0.5, so that "
+        "none is left to train on; let the shares be under 1 together, draw on other patients, or leave --labels out "
+        "where nobody is to train\n"
+    )
+    assert len(run("--validation_share", "0.2", "--test_share", "0.2")["training"]) == 2
+    (study / "out" / "datalist.json").unlink()
+    assert run(*halves, labels="")["training"] == []
+
+
 def test_what_is_written_and_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = run("--validation_share", "0.25", "--test_share", "0.25")
     told = capsys.readouterr().out

@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from PIL import Image
 
 from common.data.checks import check_items, inspect_item
@@ -173,8 +174,53 @@ def test_channels_and_frames(item: Item) -> None:
     save(Path(item["image"]), np.zeros((4, 5, 2, 7), np.int16))
     check_items([item], num_classes=4, kind="scribble", in_channels=7)
     check_items([{**item, "frames": "all"}], num_classes=4, kind="image", in_channels=1)
-    with pytest.raises(UserError, match="has 7 channels or frames where --in_channels is 1; set in_channels or give"):
+    split = "give each frame a file, such as p01_frame01, or, only if the fourth axis is channels, set --in_channels 7"
+    with pytest.raises(UserError) as caught:
         check_items([item], num_classes=4, kind="image", in_channels=1)
+    assert str(caught.value) == f"{item['image']}: has 7 channels or frames where --in_channels is 1; {split}"
+    # also where no number is told, as in tools check, since a training takes one channel by default
+    assert message(item) == f"{item['image']}: has 7 channels or frames; {split}"
+    check_items([{**item, "frames": "all"}], num_classes=4, kind="image")
+
+
+def test_channels_that_are_no_frames(item: Item, tmp_path: Path) -> None:
+    """Components of NRRD and colours of pictures are channels, whether or not their number is told."""
+    vectors = SimpleITK.GetImageFromArray(np.zeros((2, 5, 4, 3), np.float32), isVector=True)
+    SimpleITK.WriteImage(vectors, str(tmp_path / "image.nrrd"))
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "image.png")
+    for name in ("image.nrrd", "image.png"):
+        image = {"image": str(tmp_path / name)}
+        for in_channels in (None, 3):
+            check_items([image], num_classes=4, kind="image", in_channels=in_channels)
+        with pytest.raises(UserError, match=r"has 3 channels or frames where --in_channels is 1; set --in_channels 3$"):
+            check_items([image], num_classes=4, kind="image", in_channels=1)
+
+
+def test_raw_values_of_another_program(item: Item) -> None:
+    """Of 40 voxels 36 are 0, where nothing is painted, and one each is 1, 2, 3 and 4, the background's stroke."""
+    voxels = np.zeros((4, 5, 2), np.uint8)
+    voxels[:, 0, 0] = range(1, 5)
+    save(Path(item["label"]), voxels)
+    assert message(item) == (
+        f"{item['label']}: 90% of the voxels are 0, drawn background, and few are 4, not annotated; if 0 is what was "
+        "not painted, bring it to this project's values by `python -m tools import_labels`, else give its item "
+        '"supervision": "scribble"'
+    )
+    check_items([item | {"supervision": "scribble"}], num_classes=4, kind="scribble")
+    for kind in ("either", "coarse"):
+        check_items([item], num_classes=4, kind=kind)
+    save(Path(item["label"]), voxels[1:])  # on another grid, which is told alone
+    assert len(inspect_item(item, num_classes=4, kind="scribble")["problems"]) == 1
+
+
+def test_warnings_are_logged(item: Item, caplog: pytest.LogCaptureFixture) -> None:
+    check_items([item], num_classes=4, kind="scribble")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert caplog.messages[0].startswith(f"{item['label']}: has only 4 of class 0, ")
+    caplog.clear()
+    check_items([item] * 7, num_classes=4, kind="scribble")
+    assert len(caplog.messages) == 6
+    assert caplog.messages[-1] == "2 more such lines: `python -m tools check` tells all"
 
 
 @pytest.mark.parametrize("key", ["image", "label"])

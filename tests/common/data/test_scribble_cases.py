@@ -254,3 +254,24 @@ def test_options_are_checked_before_a_file_is_read(options: dict[str, Any], mess
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         check_drawing(**named)  # type: ignore[arg-type]
     check_drawing(None, "strokes")
+
+
+def test_masks_whose_values_follow_the_order_of_segments_are_refused(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(heart().T)
+    for number, (name, value) in enumerate((("LV", 1), ("MYO", 2))):
+        image.SetMetaData(f"Segment{number}_Name", name)
+        image.SetMetaData(f"Segment{number}_LabelValue", str(value))
+    for name in ("p1.seg.nrrd", "p1_gt.nrrd"):
+        SimpleITK.WriteImage(image, str(tmp_path / name))
+        mask = LabelFile(tmp_path / name, "p1")
+        told = f"^{re.escape(str(mask.path))}: is a 3D Slicer segmentation, whose numbers follow .*import_labels`"
+        with pytest.raises(UserError, match=told):
+            annotate([mask], tmp_path / "out")
+        with pytest.raises(UserError, match=told):
+            highest_label([mask])
+    labels = tmp_path / "labels" / "final"
+    mask = save(labels / "p1.nii.gz", heart())
+    assert highest_label([mask]) == 2
+    (tmp_path / "datastore_v2.json").write_text("{}")
+    with pytest.raises(UserError, match="is a 3D Slicer segmentation"):
+        highest_label([mask])

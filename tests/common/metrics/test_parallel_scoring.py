@@ -117,6 +117,47 @@ def test_other_formats_have_the_same_grid(tmp_path):
         assert [row["hd95"] for row in rows] == pytest.approx([2, 0])
 
 
+def segmentation(path: Path, voxels: np.ndarray, **values: int) -> str:
+    """Write a segmentation as 3D Slicer does, with values of its own for what is here background, RV and LV."""
+    stored = np.zeros_like(voxels)
+    for label, value in enumerate(values.values()):
+        stored[voxels == label] = value
+    image = SimpleITK.GetImageFromArray(stored.T)
+    image.SetSpacing((2.0, 1.5, 5.0))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))  # ITK's axes point the other way
+    for number, (name, value) in enumerate(values.items()):
+        image.SetMetaData(f"Segment{number}_Name", name)
+        image.SetMetaData(f"Segment{number}_LabelValue", str(value))
+    SimpleITK.WriteImage(image, str(path))
+    return str(path)
+
+
+def test_segments_with_names_are_mapped_by_them(tmp_path):
+    """As raw values, LV = 1 would count as RV."""
+    plain = saved(tmp_path / "a.nii.gz", volume(1))
+    named = segmentation(tmp_path / "a.seg.nrrd", volume(), bg_scribble=3, RV=2, LV=1)
+    for reference, prediction in ((named, plain), (plain, named)):
+        rows = scored([Reference("a", reference, ("a",))], {"m": {"a": prediction}})["a"].rows["m"]
+        assert [row["dice"] for row in rows] == pytest.approx([3 / 4, 1])
+        assert [row["hd95"] for row in rows] == pytest.approx([2, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"bg_scribble": 3, "Lung": 2, "LV": 1}, 'no class is called "Lung"'),
+        ({"bg_scribble": 3, "LV": 2}, 'there is no segment called "RV"'),
+        ({"RV": 2, "LV": 1}, 'there is no segment called "bg_scribble", so nothing says what is background'),
+    ],
+)
+def test_segments_whose_names_do_not_tell_all_are_refused(tmp_path, values, told):
+    plain = saved(tmp_path / "a.nii.gz", volume())
+    named = segmentation(tmp_path / "a.seg.nrrd", volume(), **values)
+    for reference, prediction in ((named, plain), (plain, named)):
+        with pytest.raises(UserError, match=rf"a\.seg\.nrrd: {told}"):
+            scored([Reference("a", reference, ("a",))], {"m": {"a": prediction}})
+
+
 def test_pictures(tmp_path):
     for name, shift in (("r", 0), ("p", 1)):
         Image.fromarray(volume(shift)[..., 0]).save(tmp_path / f"{name}.png")
