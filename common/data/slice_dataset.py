@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from .batch_shares import BatchShares
+from .kept_drawings import KeptDrawings
 
 __all__ = ["SliceDataset", "slice_loader"]
 
@@ -67,13 +68,14 @@ class SliceDataset(Dataset):
         parts: dict[str, list[torch.Tensor]] = {key: [] for key in self.keys}
         self.cases: list[str] = []
         annotators, channels = _label_channels(self.data, at_least=int(dense_apart))
+        drawings = None if ignore_index is None else KeptDrawings(ignore_index)
         for item in self.data:
-            slices = self._slices(item, transform, ignore_index)
+            slices = self._slices(item, transform, ignore_index, drawings)
             if ignore_index is not None and channels > 1 and "label" in slices:
                 first = annotators if _is_dense(item) else 0
                 slices["label"] = _spread(slices["label"], first, channels, ignore_index)
             keep = self._annotated(slices, None if keep_unannotated else ignore_index)
-            case = str(item.get("case") or item.get(self.keys[0]))
+            case = self._case(item)
             self.cases += [f"{case}, slice {int(z)}" for z in keep]
             for key in self.keys:
                 parts[key].append(slices[key][keep])
@@ -89,6 +91,8 @@ class SliceDataset(Dataset):
         if self.data and not self.cases:
             raise UserError(f"none of the {len(self.data)} volumes has an annotated slice; check the labels' values")
         logger.info("%d slices of %d volumes in memory", len(self.cases), len(self.data))
+        if drawings is not None:
+            drawings.log()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -105,7 +109,16 @@ class SliceDataset(Dataset):
         batch["case"] = [self.cases[index] for index in indices]
         return batch
 
-    def _slices(self, item: dict[str, Any], transform: Callable, ignore_index: int | None) -> dict[str, torch.Tensor]:
+    def _case(self, item: dict[str, Any]) -> str:
+        return str(item.get("case") or item.get(self.keys[0]))
+
+    def _slices(
+        self,
+        item: dict[str, Any],
+        transform: Callable,
+        ignore_index: int | None,
+        drawings: KeptDrawings | None,
+    ) -> dict[str, torch.Tensor]:
         try:
             prepared = transform(dict(item))
             if "complement" in self.keys and ignore_index is not None:
@@ -126,6 +139,8 @@ class SliceDataset(Dataset):
             if item.get("frames") == "all":
                 volume = volume.flatten(0, 1).unsqueeze(1)
             slices[key] = volume.to(torch.float32 if key == "image" else torch.uint8).contiguous()
+            if drawings is not None and key in ("label", "complement") and not _is_dense(item):
+                drawings.add(self._case(item), key, prepared[key], slices[key])
         return slices
 
     def _annotated(self, slices: dict[str, torch.Tensor], ignore_index: int | None) -> torch.Tensor:

@@ -15,6 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import ImageMetaKey, MetaKeys, TraceKeys
 
 from ..errors import UserError
+from .drawn_area import DRAWN_AREA, drawn_area
 from .volume_axes import AFFINE_TOLERANCE, affine_gap, through_plane_axis
 
 __all__ = ["OrientSlicesd"]
@@ -37,7 +38,8 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
     ``pixdim`` keeps its pixels.
 
     Labels are turned as their image was (``like``), and take its affine: files of one grid differ in the last bits of
-    their headers, and right at a threshold these would decide.
+    their headers, and right at a threshold these would decide. How much is drawn of each value is noted in their
+    metadata (see :func:`~.drawn_area.drawn_area`), so that it can be told what resampling and cropping leave of it.
 
     Args:
         keys: items to turn, each a ``MetaTensor`` ``[C, H, W, D]`` or ``[C, H, W]`` with an affine in mm and RAS+. Each
@@ -104,6 +106,8 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
             turned, orig_size=original_size, extra_info={**extra, "original_affine": original_affine}
         )
         turned.affine = torch.as_tensor(affine)
+        if like is not None:
+            turned.meta[DRAWN_AREA] = drawn_area(voxels.movedim(-1, 0), affine)
         return turned
 
     def _plan(self, image: MetaTensor) -> dict[str, Any]:
