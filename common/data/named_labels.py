@@ -17,7 +17,7 @@ from .itk_header import read_itk_header
 from .label_studies import StudyLabel, segments_in_study, study_label
 from .label_volume import EXTENSIONS, Grid, LabelVolume, read_grid, read_label_volume
 from .library_noise import quiet_readers
-from .voxel_transfer import onto_image
+from .voxel_transfer import lies_on_image, onto_image
 
 __all__ = ["NamedLabel", "check_unnamed", "naming", "read_named_label"]
 
@@ -84,7 +84,8 @@ def read_named_label(
         path: the label file.
         class_names: names of the C classes, background first.
         num_classes: number of classes C that the run is set to.
-        image: its image; a file that 3D Slicer cropped to what is drawn is brought to the image's grid.
+        image: its image; a file that 3D Slicer cropped to what is drawn is brought to the image's grid, and one on the
+            grid that ITK reads from the image's header is taken to lie on the image's.
         coarse: whether it is a coarse drawing. Its classes may be ``<class>`` and ``not_<class>``, and it need not say
             what is background.
 
@@ -105,9 +106,12 @@ def read_named_label(
         segments = _segments(volume, study)
         if not layers.any():
             raise UserError("nothing is drawn in it; draw, or remove the label")
-        if described and image is not None and str(image).lower().endswith(EXTENSIONS):
-            grid = read_grid(image)
-            layers = onto_image(layers, volume.grid, grid, label=path, image=image)
+        if image is not None and str(image).lower().endswith(EXTENSIONS):
+            of_image = read_grid(image)
+            if described:
+                layers, grid = onto_image(layers, grid, of_image, label=path, image=image), of_image
+            elif lies_on_image(grid, of_image, image):
+                grid = of_image
         _check_segments(segments, names, coarse=coarse)
         maps = map_labels_by_name(layers, segments, names, allow_missing=True)
         return _finished(maps, grid, num_classes, coarse=coarse)

@@ -13,7 +13,7 @@ from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .label_volume import Grid
 from .library_noise import quiet_readers
 
-__all__ = ["onto_grid", "onto_image"]
+__all__ = ["lies_on_image", "onto_grid", "onto_image"]
 
 _TOLERANCE = 0.1
 """How far a voxel may lie beside one of the image, in the image's voxels."""
@@ -42,8 +42,7 @@ def onto_image(
         UserError: see :func:`onto_grid`.
     """
     drawn_on = _grid_by_itk(image, grid)
-    same = source.shape == drawn_on.shape and affine_gap(source.affine, drawn_on.affine) <= AFFINE_TOLERANCE
-    if same or os.fspath(label).lower().endswith(ITK_EXTENSIONS):
+    if _is_same(source, drawn_on) or os.fspath(label).lower().endswith(ITK_EXTENSIONS):
         return onto_grid(layers, source, drawn_on)
     try:
         return onto_grid(layers, source, grid)
@@ -51,6 +50,23 @@ def onto_image(
         with suppress(UserError):
             return onto_grid(layers, source, drawn_on)
         raise
+
+
+def lies_on_image(source: Grid, grid: Grid, image: str | os.PathLike[str]) -> bool:
+    """Whether a label map has the grid of its image, as nibabel or as ITK reads it, see :func:`onto_image`.
+
+    Its voxels then are the image's, one by one.
+
+    Args:
+        source: the label map's grid.
+        grid: the image's grid.
+        image: file of the image.
+    """
+    return _is_same(source, grid) or _is_same(source, _grid_by_itk(image, grid))
+
+
+def _is_same(first: Grid, second: Grid) -> bool:
+    return first.shape == second.shape and affine_gap(first.affine, second.affine) <= AFFINE_TOLERANCE
 
 
 def _grid_by_itk(image: str | os.PathLike[str], grid: Grid) -> Grid:

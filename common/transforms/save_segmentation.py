@@ -25,6 +25,12 @@ __all__ = ["SaveSegmentationd", "segmentation_path"]
 
 logger = logging.getLogger(__name__)
 
+# what a NIfTI header says of the place of its voxels, beside their size
+_PLACE = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
+)
+
 
 def segmentation_path(
     image: PathLike, *, output_dir: PathLike, data_root_dir: PathLike, output_postfix: str = "seg"
@@ -62,8 +68,10 @@ class SaveSegmentationd(SaveImaged):
     """Save label maps as uint8 NIfTI files, or as PNG files of class indices where the image is a PNG file.
 
     Shape and affine of the file are those of the image, so the prediction has to be inverted (``Invertd``) first; the
-    image's file name comes from the prediction's metadata. Each file is written to a temporary name in its folder and
-    renamed, so a file that exists is complete; an older one is replaced. Names: see :func:`segmentation_path`.
+    image's file name comes from the prediction's metadata. Where that is a NIfTI file, all that its header says of the
+    place of the voxels is repeated, so that every program sees both in one place. Each file is written to a temporary
+    name in its folder and renamed, so a file that exists is complete; an older one is replaced. Names: see
+    :func:`segmentation_path`.
 
     It is a ``SaveImaged`` so that programs which take a bundle's writers away and save by themselves, as MONAI Label
     does, recognise it. Building the transform touches no folder.
@@ -127,7 +135,7 @@ class SaveSegmentationd(SaveImaged):
             if extension == ".png":
                 Image.fromarray(labels.T).save(temporary)
             else:
-                nib.save(_nifti(labels, prediction.affine.numpy()), temporary)
+                nib.save(_nifti(labels, prediction.affine.numpy(), _image_header(prediction, str(image))), temporary)
         logger.info("wrote %s", path)
 
 
@@ -149,9 +157,26 @@ def _as_uint8(prediction: MetaTensor, image: str) -> np.ndarray:
     return labels[0]
 
 
-def _nifti(labels: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+def _image_header(prediction: MetaTensor, image: str) -> nib.Nifti1Header | None:
+    """The header of a NIfTI image whose voxels are the prediction's, one by one, as far as is known."""
+    is_checked = prediction.meta.get(MetaKeys.ORIGINAL_AFFINE) is not None
+    if not is_checked or not image.lower().endswith((".nii", ".nii.gz")) or not os.path.isfile(image):
+        return None
+    file = nib.load(image)
+    if not isinstance(file, nib.Nifti1Image) or file.shape[: prediction.ndim - 1] != prediction.shape[1:]:
+        return None
+    return file.header
+
+
+def _nifti(labels: np.ndarray, affine: np.ndarray, of_image: nib.Nifti1Header | None) -> nib.Nifti1Image:
     header = nib.Nifti1Header()
     header.set_data_dtype(np.uint8)
+    if of_image is not None:
+        # where a header tells two places or none, programs differ, but not between two files that tell the same
+        for field in _PLACE:
+            header[field] = of_image[field]
+        header["pixdim"][:4] = of_image["pixdim"][:4]
+        return nib.Nifti1Image(labels, None, header)
     header.set_xyzt_units("mm")
     file = nib.Nifti1Image(labels, to_affine_nd(3, affine), header)
     file.set_sform(file.affine, code="scanner")

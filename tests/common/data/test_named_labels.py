@@ -321,6 +321,63 @@ def test_a_drawing_on_an_image_without_a_place(tmp_path: Path, shape: tuple[int,
     np.testing.assert_allclose(loaded.affine, nib.load(tmp_path / "p1.nii.gz").affine)
 
 
+HEADERS = {
+    "none": ((None, 0), (None, 0)),
+    "sform": ((AFFINE, 2), (None, 0)),
+    "qform": ((None, 0), (AFFINE, 1)),
+    "contrary": ((AFFINE, 2), (np.diag([-1.5, -1.25, 8.0, 1.0]) + np.eye(4, k=3) * 7.3, 1)),
+}
+
+
+def submit_by_itk(folder: Path, header: str, *, shift: float = 0.0, mirrored: bool = False) -> Item:
+    """A label on the grid that ITK reads, as 3D Slicer has it, or beside it by a part of a voxel or mirrored."""
+    item = submit(folder, DRAWN, ORDER)
+    image = nib.Nifti1Image(np.asarray(nib.load(item["image"]).dataobj), None)
+    image.header.set_zooms((1.5, 1.25, 8.0))
+    for place, (affine, code) in zip((image.set_sform, image.set_qform), HEADERS[header], strict=True):
+        place(affine, code)
+    nib.save(image, item["image"])
+    drawn_on = SimpleITK.ReadImage(item["image"])
+    label = SimpleITK.GetImageFromArray(DRAWN.T)
+    label.CopyInformation(drawn_on)
+    label.SetOrigin(np.add(label.GetOrigin(), [1.5 * shift, 0, 0]))
+    if mirrored:
+        label.SetDirection(np.ravel(np.reshape(label.GetDirection(), (3, 3)) @ np.diag([-1, -1, 1])))
+    SimpleITK.WriteImage(label, item["label"])
+    return item
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_submitted_on_the_grid_that_itk_reads(tmp_path: Path, header: str) -> None:
+    item = submit_by_itk(tmp_path, header)
+    check(item)
+    image = LoadImaged("image", ensure_channel_first=True)(item)
+    for given in (item, image):  # whether the image is loaded before or not
+        loaded = LoadLabelsd("label", NAMES, num_classes=3)(given)["label"]
+        np.testing.assert_array_equal(loaded, WANTED[None])
+        np.testing.assert_array_equal(loaded.affine, nib.load(item["image"]).affine)
+    turned = Compose([OrientSlicesd("image"), LoadLabelsd("label", NAMES, num_classes=3)])(image)
+    placed = OrientSlicesd("label", like="image")(turned)
+    assert torch.equal(placed["image"].affine, placed["label"].affine)
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("beside", [{"shift": 0.01}, {"shift": 1.0}, {"mirrored": True}], ids=str)
+def test_submitted_on_another_grid_is_refused(tmp_path: Path, header: str, beside: dict[str, Any]) -> None:
+    item = submit_by_itk(tmp_path, header, **beside)
+    with pytest.raises(UserError, match=r"labels/final/p1\.nii\.gz: affine differs from the image's by .* mm"):
+        check(item)
+    steps = [
+        LoadImaged("image", ensure_channel_first=True),
+        OrientSlicesd("image"),
+        LoadLabelsd("label", NAMES, num_classes=3),
+        OrientSlicesd("label", like="image"),
+    ]
+    with pytest.raises(RuntimeError) as caught:
+        Compose(steps)(item)
+    assert "affine differs from the image's by" in str(caught.value.__cause__)
+
+
 @pytest.mark.parametrize("affine", [np.diag([1.2, 1.2, 1, 1]), np.diag([-1.2, -1.2, 1, 1])])
 @pytest.mark.parametrize("with_image", [True, False])
 def test_names_on_a_flat_image_turn_with_it(tmp_path: Path, affine: np.ndarray, with_image: bool) -> None:

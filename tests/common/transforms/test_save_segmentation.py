@@ -8,12 +8,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from monai.data import MetaTensor
-from monai.transforms import SaveImaged
+from monai.transforms import Compose, Invertd, SaveImaged, SpatialPadd
 from PIL import Image
 
+from common.data.volume_loading import LoadImagesd
 from common.errors import UserError
+from common.transforms.orient_slices import OrientSlicesd
 from common.transforms.save_segmentation import SaveSegmentationd, segmentation_path
 
 AFFINE = np.array([[0.0, -1.5, 0.0, 4.0], [1.5, 0.0, 0.0, -7.0], [0.0, 0.0, 9.0, 2.0], [0.0, 0.0, 0.0, 1.0]])
@@ -72,6 +75,90 @@ def test_nifti_on_the_images_grid(tmp_path: Path) -> None:
 def test_axes_of_one_voxel_and_flat_files_keep_their_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
     saver(tmp_path)({"pred": prediction(str(tmp_path / "in/a.nii"), shape)})
     assert nib.load(tmp_path / "out/a_seg.nii.gz").shape == shape
+
+
+def turned(degrees: float, origin: list[float]) -> np.ndarray:
+    """Voxels of 1.5 x 1.25 x 8 mm, turned around the third axis."""
+    first, second = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[first, -second, 0], [second, first, 0], [0, 0, 1]]) @ np.diag([1.5, 1.25, 8.0])
+    affine[:3, 3] = origin
+    return affine
+
+
+ONE, OTHER = turned(20, [-31.5, 12.25, 7.125]), turned(-70, [4.0, -9.5, 80.0])
+
+
+def placed(path: Path, shape: tuple[int, ...], sform: tuple, qform: tuple) -> nib.Nifti1Image:
+    """A NIfTI image whose header has these two transforms and codes."""
+    image = nib.Nifti1Image((np.arange(np.prod(shape)) % 4).astype(np.int16).reshape(shape), None)
+    image.header.set_zooms((1.5, 1.25, 8.0)[: len(shape)])
+    image.set_sform(*sform)
+    image.set_qform(*qform)
+    path.parent.mkdir(exist_ok=True)
+    nib.save(image, path)
+    return nib.load(path)
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform"),
+    [
+        ((None, 0), (None, 0)),
+        ((ONE, 2), (None, 0)),
+        ((None, 0), (ONE, 1)),
+        ((ONE, 1), (OTHER, 1)),
+        ((ONE, 4), (OTHER, 2)),
+        ((np.diag([-1.0, 1, 1, 1]) @ ONE, 2), (OTHER, 0)),
+    ],
+    ids=["none", "sform", "qform", "contrary", "other codes", "mirrored"],
+)
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_every_program_sees_it_where_it_sees_the_image(tmp_path: Path, ending: str, sform: tuple, qform: tuple) -> None:
+    path = tmp_path / "in" / f"a{ending}"
+    image = placed(path, (6, 5, 3), sform, qform)
+    steps = Compose([LoadImagesd("image"), OrientSlicesd("image"), SpatialPadd("image", (9, 9, -1))])
+    item = steps({"image": str(path)})
+    item["pred"] = MetaTensor(item["image"].as_tensor(), meta=item["image"].meta)
+    item = Invertd("pred", steps, orig_keys="image", nearest_interp=True)(item)
+    saver(tmp_path)(item)
+    saved = tmp_path / "out" / "a_seg.nii.gz"
+    found = nib.load(saved)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(image.dataobj))
+    assert found.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(found.affine, image.affine)
+    for field in ("qform_code", "sform_code", "pixdim", "quatern_b", "qoffset_x", "srow_x", "srow_y", "srow_z"):
+        np.testing.assert_array_equal(found.header[field], image.header[field], err_msg=field)
+    by_itk = [SimpleITK.ReadImage(str(file)) for file in (path, saved)]
+    for point in ((0, 0, 0), (5, 4, 2)):
+        first, second = (each.TransformIndexToPhysicalPoint(point) for each in by_itk)
+        assert first == second
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(by_itk[1]).T, np.asarray(image.dataobj))
+
+
+def test_headers_that_tell_nothing_of_this_grid_are_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "in" / "a.nii.gz"
+    placed(path, (4, 5, 2), (None, 0), (None, 0))  # another number of slices
+    saver(tmp_path)({"pred": prediction(str(path))})
+    np.testing.assert_array_equal(nib.load(tmp_path / "out" / "a_seg.nii.gz").affine, AFFINE)
+    placed(path, (4, 5, 3), (None, 0), (None, 0))
+    pred = prediction(str(path))
+    del pred.meta["original_affine"]  # so that nobody knows whether it is the image's
+    saver(tmp_path)({"pred": pred})
+    np.testing.assert_array_equal(nib.load(tmp_path / "out" / "a_seg.nii.gz").affine, AFFINE)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1)])
+def test_flat_files_lie_where_their_images_do(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "in" / "A.NII.GZ"
+    placed(path, shape, (None, 0), (None, 0))
+    steps = Compose([LoadImagesd("image"), OrientSlicesd("image")])
+    item = steps({"image": str(path)})
+    item["pred"] = MetaTensor(item["image"].as_tensor(), meta=item["image"].meta)
+    saver(tmp_path)(Invertd("pred", steps, orig_keys="image", nearest_interp=True)(item))
+    first, second = (SimpleITK.ReadImage(str(file)) for file in (path, tmp_path / "out" / "A_seg.nii.gz"))
+    assert first.GetSize() == second.GetSize()
+    assert (first.GetOrigin(), first.GetSpacing()) == (second.GetOrigin(), second.GetSpacing())
+    np.testing.assert_array_equal(*(SimpleITK.GetArrayFromImage(each) for each in (first, second)))
 
 
 def test_png_holds_class_indices_with_the_pixels_of_the_image(tmp_path: Path) -> None:
