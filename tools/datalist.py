@@ -84,7 +84,7 @@ def main(
     before = patients_before(earlier)
     division = divide(cases, shares=shares, seed=seed, groups=groups, before=before)
     drawn = {case.patient for case in cases if case.annotated}
-    if drawn and drawn <= division.held.keys():
+    if drawn and drawn <= division.held.keys() and validation_share + test_share > 1 - 1e-9:
         raise UserError(
             f"all {len(drawn)} patients with drawings validate or test, by --validation_share {validation_share:g} and "
             f"--test_share {test_share:g}, so that none is left to train on; let the shares be under 1 together, draw "
