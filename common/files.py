@@ -17,6 +17,7 @@ from typing import Any
 from .errors import UserError
 
 __all__ = [
+    "NIFTI_EXTENSIONS",
     "atomic_file",
     "read_text",
     "remove_leftovers",
@@ -25,6 +26,9 @@ __all__ = [
     "writable_folder",
     "write_json",
 ]
+
+NIFTI_EXTENSIONS = (".nii.gz", ".nii")
+"""Ends of the names of NIfTI files, the longer one first."""
 
 _UNIQUE = f".{'[0-9a-f]' * 12}."
 """How a temporary name begins, as a pattern."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from common.data.datalist import datalist_info, load_datalist
 from common.data.datalist_writer import write_datalist
-from common.data.held_out_patients import read_groups
+from common.data.held_out_patients import leaves_training, read_groups
 from common.data.own_cases import OwnCase, find_cases
 from common.data.own_data import HELD_OUT, Division, build_own_datalist, divide, parse_class_names, patients_before
 from common.data.prepared_case import KIND_OF_SECTION
@@ -84,7 +84,7 @@ def main(
     before = patients_before(earlier)
     division = divide(cases, shares=shares, seed=seed, groups=groups, before=before)
     drawn = {case.patient for case in cases if case.annotated}
-    if drawn and drawn <= division.held.keys() and validation_share + test_share > 1 - 1e-9:
+    if drawn and drawn <= division.held.keys() and not leaves_training(shares):
         raise UserError(
             f"all {len(drawn)} patients with drawings validate or test, by --validation_share {validation_share:g} and "
             f"--test_share {test_share:g}, so that none is left to train on; let the shares be under 1 together, draw "

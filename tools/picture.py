@@ -22,10 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import ndimage
 
-from common.data.compressed_files import check_compressed
-from common.data.volume_reader import read_volume
+from common.data.volume_reader import read_checked_volume
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import NIFTI_EXTENSIONS, atomic_file
 from common.transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 
 # Okabe and Ito's colours, told apart by colour-blind readers: annotated background first, then the classes.
@@ -205,9 +204,8 @@ def _paint_mask(axes: Axes, label: np.ndarray, num_classes: int) -> None:
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Read a NIfTI file's voxels ``[X, Y, Z]`` (2D: one slice) and affine in mm."""
-    check_compressed(path)
-    volume = read_volume(path)
-    if not path.endswith((".nii", ".nii.gz")) or volume.channels != 1 or not volume.data.size:
+    volume = read_checked_volume(path)
+    if not path.endswith(NIFTI_EXTENSIONS) or volume.channels != 1 or not volume.data.size:
         raise UserError(f"{path}: holds {volume.data.shape}; give a NIfTI file of a volume [X, Y, Z] or a slice [X, Y]")
     if "?" in volume.orientation:
         raise UserError(f"{path}: its affine does not say where the voxels lie, it is singular; correct the header")

@@ -20,7 +20,7 @@ from ..data.datalist_writer import FILE_KEYS
 from ..data.nifti_writer import nifti_volume
 from ..data.prepared_case import KIND_OF_SECTION
 from ..errors import UserError
-from ..files import atomic_file, read_text, staged_folder, write_json
+from ..files import NIFTI_EXTENSIONS, atomic_file, read_text, staged_folder, write_json
 
 __all__ = ["pack_data", "unpack_data"]
 
@@ -144,7 +144,7 @@ def _name(file: str, key: str, number: int) -> str:
 
 
 def _is_nifti(name: str) -> bool:
-    return name.lower().endswith((".nii", ".nii.gz"))
+    return name.lower().endswith(NIFTI_EXTENSIONS)
 
 
 def _bytes_of(source: Path, name: str, bits: int) -> bytes:

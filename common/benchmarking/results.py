@@ -17,7 +17,7 @@ from .run_config import CONFIG, plain_settings
 from .run_state import RunState
 from .suite import Row
 
-__all__ = ["RESULT", "collect_result", "collect_results", "load_results", "read_result", "write_result"]
+__all__ = ["RESULT", "collect_result", "collect_results", "load_results", "read_result", "rounded", "write_result"]
 
 RESULT = "result.json"
 _ABOUT = ("suite", "setting", "method", "seed", "definition")
@@ -36,10 +36,7 @@ def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any
     """
     curves = read_curves(state.folder)
     kept = {name: thinned(curves[name], _POINTS) for name in (_LOSS, _VALIDATION) if name in curves}
-    points = {
-        name: [[step, None if math.isnan(value) else round(value, 5)] for step, value in curve]  # JSON has no NaN
-        for name, curve in kept.items()
-    }
+    points = {name: [[step, rounded(value)] for step, value in curve] for name, curve in kept.items()}
     content = {
         **state.about,
         "title": row.title,
@@ -55,6 +52,11 @@ def write_result(path: Path, row: Row, state: RunState, scores: Mapping[str, Any
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
     with atomic_file(path) as temporary:
         temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def rounded(value: float) -> float | None:
+    """A number as records have it: five decimal places, and null for NaN, which JSON lacks."""
+    return None if math.isnan(value) else round(float(value), 5)
 
 
 def read_result(path: Path) -> dict[str, Any]:

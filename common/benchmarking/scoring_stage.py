@@ -20,6 +20,7 @@ from ..metrics.score_document import PROTOCOL, csv_text, json_text, score_docume
 from ..metrics.segmentation_scores import statistics, summarise
 from ..transforms.largest_pieces import KeepLargestPieces
 from .prediction_stage import prediction_file
+from .results import rounded
 from .suite import Suite
 
 __all__ = ["POST_PROCESSED", "score"]
@@ -83,18 +84,18 @@ def score(
     short: dict[str, Any] = {"volumes": summary["cases"], "class_names": names}
     groups = {**summary["classes"], "all": summary["all"]}
     for key in ("dice", "hd95") if suite.surface else ("dice",):
-        short[key] = {name: [_number(group[key]["mean"]), _number(group[key]["std"])] for name, group in groups.items()}
+        short[key] = {name: [rounded(group[key]["mean"]), rounded(group[key]["std"])] for name, group in groups.items()}
     if suite.pooled:
         slices = {case: found.slices for case, found in scored.items()}
         of_patients = statistics(list(patient_dice(rows, slices).values()))
-        short["pooled"] = [_number(of_patients["mean"]), _number(of_patients["std"])]
+        short["pooled"] = [rounded(of_patients["mean"]), rounded(of_patients["std"])]
     if suite.score == "mean_iou":
-        short["mean_iou"] = _number(_mean_iou(wanted, files, len(names), suite.ignore_index))
+        short["mean_iou"] = rounded(_mean_iou(wanted, files, len(names), suite.ignore_index))
     if len(wanted) <= _MOST_CASES:
         cases: dict[str, dict[str, list[float | None]]] = {}
         for row in rows:
             of_case = cases.setdefault(row["case"], {})
-            of_case[row["class_name"]] = [_number(row[key]) for key in ("dice", "hd95") if key in row]
+            of_case[row["class_name"]] = [rounded(row[key]) for key in ("dice", "hd95") if key in row]
         short["cases"] = cases
     return short
 
@@ -106,7 +107,3 @@ def _mean_iou(wanted: list[Reference], files: Mapping[str, str], classes: int, i
         maps = read_volume(files[each.case]).data, read_volume(each.path).data
         counts += confusion_counts(*maps, classes, ignore_index=ignore_index)
     return mean_iou(counts)
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 5)

@@ -11,12 +11,12 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
+from ..files import NIFTI_EXTENSIONS
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
-from .compressed_files import check_compressed
 from .label_values import label_problems
 from .named_labels import read_named_label
 from .stroke_warnings import stroke_problems, stroke_warnings
-from .volume_reader import Volume, check_loadable, read_volume
+from .volume_reader import Volume, check_loadable, read_checked_volume
 
 logger = logging.getLogger(__name__)
 
@@ -170,8 +170,7 @@ def _files(item: Mapping[str, Any], kind: str, problems: list[str]) -> list[tupl
 def _read(path: str, key: str, problems: list[str]) -> Volume | None:
     """The volume, or None after noting why it cannot be read or what of it cannot be trusted."""
     try:
-        volume = read_volume(path)
-        check_compressed(path)
+        volume = read_checked_volume(path)
         check_loadable(path, volume)
         return volume
     except UserError as error:
@@ -213,7 +212,7 @@ def _image_problems(image: Volume, item: Mapping[str, Any], in_channels: int | N
     problems = []
     problems += _place_problems(image, path)
     # the fourth axis of NIfTI is mostly time, so that its channels have to be told
-    series = image.channels > 1 and str(path).endswith((".nii", ".nii.gz"))
+    series = image.channels > 1 and str(path).endswith(NIFTI_EXTENSIONS)
     if item.get("frames") != "all" and (series if in_channels is None else image.channels != in_channels):
         expected = "" if in_channels is None else f" where --in_channels is {in_channels}"
         split = "give each frame a file, such as p01_frame01, or, only if the fourth axis is channels, "

@@ -9,12 +9,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ..files import NIFTI_EXTENSIONS
+
 __all__ = ["frame_count", "join_frames", "split_frames"]
 
 
 def frame_count(path: Path) -> int:
     """How many frames a 4D NIfTI file ``[X, Y, Z, T]`` has; 1 for a file of any other sort, also a damaged one."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
+    if not path.name.lower().endswith(NIFTI_EXTENSIONS):
         return 1
     try:
         shape = _load(path).shape

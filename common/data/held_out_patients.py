@@ -12,7 +12,9 @@ from ..errors import UserError
 from ..files import read_text
 from .supervision import count_of
 
-__all__ = ["hold_out", "read_groups"]
+__all__ = ["hold_out", "leaves_training", "read_groups"]
+
+_ROUNDING = 1e-9
 
 
 def hold_out(
@@ -47,7 +49,7 @@ def hold_out(
         if not 0 <= share <= 1:
             raise UserError(f"--{section}_share is {share}; give a number from 0 to 1")
     total = sum(shares.values())
-    if total > 1 + 1e-9:
+    if total > 1 + _ROUNDING:
         raise UserError(f"{' and '.join(f'--{section}_share' for section in shares)} are {total:g} together; at most 1")
     held = {patient: section for patient, section in before.items() if section in shares}
     sizes = Counter(strata.values())
@@ -57,7 +59,7 @@ def hold_out(
         have = Counter(strata[patient] for patient in strata if held.get(patient) == section)
         while have.total() < target:
             last = {patient for patient in scribbled if patient not in held}
-            protected = last if len(last) == 1 and total < 1 - 1e-9 else set()
+            protected = last if len(last) == 1 and leaves_training(shares) else set()
             free = [patient for patient in order if patient not in held and patient not in protected]
             choice = [patient for patient in free if patient not in before] or ([] if have else free)
             if not choice:
@@ -67,6 +69,11 @@ def hold_out(
             held[patient] = section
             have[strata[patient]] += 1
     return held
+
+
+def leaves_training(shares: Mapping[str, float]) -> bool:
+    """Whether the shares of the sections that are held out leave anything to train with."""
+    return sum(shares.values()) < 1 - _ROUNDING
 
 
 def read_groups(table: str | os.PathLike[str]) -> dict[str, str]:

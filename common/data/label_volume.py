@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK
 
 from ..errors import UserError
-from ..files import atomic_file
+from ..files import NIFTI_EXTENSIONS, atomic_file
 from .compressed_files import check_compressed
 from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .library_noise import quiet_readers
@@ -21,9 +21,7 @@ from .size_limits import promises_too_much
 
 __all__ = ["EXTENSIONS", "Grid", "LabelVolume", "read_grid", "read_label_volume", "write_label"]
 
-_NIFTI = (".nii.gz", ".nii")
-
-EXTENSIONS = (*_NIFTI, *ITK_EXTENSIONS)
+EXTENSIONS = (*NIFTI_EXTENSIONS, *ITK_EXTENSIONS)
 """Ends of the names of files that can be read."""
 
 
@@ -121,7 +119,7 @@ def write_label(path: str | os.PathLike[str], voxels: np.ndarray, grid: Grid) ->
 
 def _voxels(path: Path) -> np.ndarray:
     """The voxels [L, X, Y, Z] or [L, X, Y]."""
-    if path.name.lower().endswith(_NIFTI):
+    if path.name.lower().endswith(NIFTI_EXTENSIONS):
         return np.asanyarray(nib.load(path).dataobj)[None]  # type: ignore[attr-defined]
     image = SimpleITK.ReadImage(str(path))
     voxels = SimpleITK.GetArrayFromImage(image)
@@ -138,7 +136,8 @@ def _header(path: Path, *, frames: bool = False) -> tuple[Grid, Mapping[str, str
         raise UserError(f"{path}: no such file; correct the path or restore the file")
     try:
         with quiet_readers():
-            grid, metadata, layers, item_size = _nifti_header(path) if name.endswith(_NIFTI) else _itk_header(path)
+            read_header = _nifti_header if name.endswith(NIFTI_EXTENSIONS) else _itk_header
+            grid, metadata, layers, item_size = read_header(path)
         too_long = promises_too_much(path, grid.shape, item_size)
     except Exception as error:
         raise _damaged(path) from error

@@ -19,7 +19,11 @@ from .label_volume import EXTENSIONS, Grid, LabelVolume, read_grid, read_label_v
 from .library_noise import quiet_readers
 from .voxel_transfer import lies_on_image, onto_image
 
-__all__ = ["NamedLabel", "check_unnamed", "naming", "read_named_label"]
+__all__ = ["IMPORT", "NUMBERED_BY_SEGMENT", "NamedLabel", "check_unnamed", "naming", "read_named_label"]
+
+NUMBERED_BY_SEGMENT = "is a 3D Slicer segmentation, whose numbers follow the order of its segments"
+IMPORT = "bring it to this project's values by `python -m tools import_labels`"
+"""What to say of such a file where its values are asked for, and what to do about it."""
 
 _NEGATIVE_BUNDLE = "coarse_labels"
 # what 3D Slicer's plugin makes by itself, and leaves out when it submits a label map
@@ -59,9 +63,8 @@ def check_unnamed(path: str | os.PathLike[str]) -> None:
     """
     if _describes_itself(path) or study_label(path) is not None:
         raise UserError(
-            f"{path}: is a 3D Slicer segmentation, whose numbers follow the order of its segments; fill a segment "
-            f"{BACKGROUND_NAMES[0]} outside of all others, bring it to this project's values by `python -m tools "
-            "import_labels`, and name the new files by a pattern"
+            f"{path}: {NUMBERED_BY_SEGMENT}; fill a segment {BACKGROUND_NAMES[0]} outside of all others, {IMPORT}, "
+            "and name the new files by a pattern"
         )
 
 

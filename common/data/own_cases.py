@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..errors import UserError
 from .case_names import label_role, patient_of_case, phase_of_case, stem_of
 from .found_files import Found, find_images
+from .named_labels import IMPORT, NUMBERED_BY_SEGMENT
 from .naming_cases import how_to_rename, name_images, name_labels
 
 __all__ = ["OwnCase", "find_cases"]
@@ -171,7 +172,4 @@ def _check_roles(found: Mapping[str, Sequence[Found]]) -> None:
                     "and let --masks be another folder or a pattern"
                 )
             if role != "image" and entry.path.name.lower().endswith(".seg.nrrd"):
-                raise UserError(
-                    f"{entry.path}: is a 3D Slicer segmentation, whose numbers follow the order of its segments; "
-                    "bring it to this project's values by `python -m tools import_labels`"
-                )
+                raise UserError(f"{entry.path}: {NUMBERED_BY_SEGMENT}; {IMPORT}")

@@ -13,13 +13,14 @@ import SimpleITK
 from nibabel.affines import voxel_sizes
 
 from ..errors import UserError
+from ..files import NIFTI_EXTENSIONS
+from .compressed_files import check_compressed
 from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .library_noise import quiet_readers
 from .size_limits import promises_too_much
 
-__all__ = ["Volume", "check_loadable", "read_volume"]
+__all__ = ["Volume", "check_loadable", "read_checked_volume", "read_volume"]
 
-_NIFTI = (".nii", ".nii.gz")
 _META = (".mha", ".mhd")
 
 
@@ -62,7 +63,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         if not os.path.isfile(name):
             raise ValueError("a folder, or a pipe or device, whose end may never come")
         with quiet_readers():
-            if name.endswith(_NIFTI):
+            if name.endswith(NIFTI_EXTENSIONS):
                 return _read_nifti(name)
             return _read_itk(name) if name.lower().endswith(ITK_EXTENSIONS) else _read_picture(name)
     except UserError:
@@ -71,6 +72,20 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         raise UserError(
             f"{name}: cannot be read, it is cut short, damaged or no image; copy or export it again"
         ) from error
+
+
+def read_checked_volume(path: str | os.PathLike[str]) -> Volume:
+    """Read a file as :func:`read_volume` does, and look at the check sum of its compressed data, which readers ignore.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: there is no such file, it cannot be read, or its compressed data are damaged.
+    """
+    volume = read_volume(path)
+    check_compressed(path)
+    return volume
 
 
 def check_loadable(path: str, volume: Volume) -> None:
@@ -84,8 +99,8 @@ def check_loadable(path: str, volume: Volume) -> None:
         UserError: it cannot be loaded.
     """
     with quiet_readers():
-        shape = nib.load(path).shape if path.endswith(_NIFTI) else volume.shape  # type: ignore[attr-defined]
-    if len(shape) > (4 if path.endswith(_NIFTI) else 3):
+        shape = nib.load(path).shape if path.endswith(NIFTI_EXTENSIONS) else volume.shape  # type: ignore[attr-defined]
+    if len(shape) > (4 if path.endswith(NIFTI_EXTENSIONS) else 3):
         raise UserError(
             f"{path}: its shape is {tuple(shape)}; save a volume [X, Y, Z], or [X, Y, Z, T] of frames or channels"
         )

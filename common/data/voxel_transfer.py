@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from ..errors import UserError
+from ..files import NIFTI_EXTENSIONS
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
 from .itk_header import ITK_EXTENSIONS, read_itk_header
 from .label_volume import Grid
@@ -71,7 +72,7 @@ def _is_same(first: Grid, second: Grid) -> bool:
 
 def _grid_by_itk(image: str | os.PathLike[str], grid: Grid) -> Grid:
     """Where ITK takes the voxels of a NIfTI volume to lie; of any other image, or one ITK refuses, its grid."""
-    if not os.fspath(image).lower().endswith((".nii", ".nii.gz")):
+    if not os.fspath(image).lower().endswith(NIFTI_EXTENSIONS):
         return grid
     try:
         with quiet_readers():

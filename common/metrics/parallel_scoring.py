@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ..data.compressed_files import check_compressed
 from ..data.named_labels import read_named_label
-from ..data.volume_reader import Volume, read_volume
+from ..data.volume_reader import Volume, read_checked_volume
 from ..data.worker_processes import spread
 from ..errors import UserError
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
@@ -105,10 +104,9 @@ def _score(
 
 def _read(path: str, class_names: Sequence[str], reference: Volume | None = None, reference_path: str = "") -> Volume:
     """Read a label, on the grid of the reference where one is given; segments with names are mapped by them."""
-    check_compressed(path)
     named = read_named_label(path, class_names, num_classes=len(class_names))
     if named is None or named.label is None:
-        volume = read_volume(path)
+        volume = read_checked_volume(path)
     else:
         affine, shape = named.grid.affine, named.grid.shape
         volume = Volume(named.label, shape, affine, tuple(voxel_sizes(affine)[: len(shape)].tolist()), 1)

@@ -12,8 +12,7 @@ from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.utils import ImageMetaKey, MetaKeys
 
-from ..data.compressed_files import check_compressed
-from ..data.volume_reader import Volume, read_volume
+from ..data.volume_reader import Volume, read_checked_volume
 from ..errors import UserError
 from ..transforms.orient_slices import OrientSlicesd
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
@@ -68,7 +67,7 @@ def load_layers(
     Raises:
         UserError: a file is missing, damaged or on another grid.
     """
-    volume = _read(image)
+    volume = read_checked_volume(image)
     channels = _channels_first(volume)
     if channels.ndim not in (3, 4) or not channels.size:
         raise UserError(f"{image}: has the shape {volume.data.shape}; a report shows slices and volumes of them")
@@ -98,11 +97,6 @@ def load_layers(
     )
 
 
-def _read(path: str) -> Volume:
-    check_compressed(path)
-    return read_volume(path)
-
-
 def _channels_first(volume: Volume) -> np.ndarray:
     """The voxels [C, X, Y, Z] or [C, X, Y]."""
     return np.moveaxis(volume.data.reshape(*volume.shape, volume.channels), -1, 0)
@@ -122,7 +116,7 @@ def _turned(channels: np.ndarray, volume: Volume, path: str) -> tuple[np.ndarray
 
 
 def _label(path: str, image: Volume, image_path: str, num_classes: int) -> np.ndarray:
-    volume = _read(path)
+    volume = read_checked_volume(path)
     data = volume.data
     if volume.channels != 1:
         raise UserError(f"{path}: has {volume.channels} channels; give a label map of one")

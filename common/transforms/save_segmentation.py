@@ -18,7 +18,7 @@ from monai.utils import ImageMetaKey, MetaKeys
 from PIL import Image
 
 from ..errors import UserError
-from ..files import atomic_file
+from ..files import NIFTI_EXTENSIONS, atomic_file
 from .volume_axes import AFFINE_TOLERANCE, affine_gap
 
 __all__ = ["SaveSegmentationd", "segmentation_path"]
@@ -160,7 +160,7 @@ def _as_uint8(prediction: MetaTensor, image: str) -> np.ndarray:
 def _image_header(prediction: MetaTensor, image: str) -> nib.Nifti1Header | None:
     """The header of a NIfTI image whose voxels are the prediction's, one by one, as far as is known."""
     is_checked = prediction.meta.get(MetaKeys.ORIGINAL_AFFINE) is not None
-    if not is_checked or not image.lower().endswith((".nii", ".nii.gz")) or not os.path.isfile(image):
+    if not is_checked or not image.lower().endswith(NIFTI_EXTENSIONS) or not os.path.isfile(image):
         return None
     file = nib.load(image)
     if not isinstance(file, nib.Nifti1Image) or file.shape[: prediction.ndim - 1] != prediction.shape[1:]:

@@ -283,6 +283,6 @@ def die(*args: object, **kwargs: object) -> None:
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="the processes have to inherit the patch")
 def test_a_killed_process_is_told_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel_scoring, "read_volume", die)
+    monkeypatch.setattr(parallel_scoring, "read_checked_volume", die)
     with pytest.raises(UserError, match="a process was killed, perhaps for want of memory; give fewer --jobs"):
         scored(*data_set(tmp_path), jobs=2)
