@@ -25,13 +25,17 @@ _REFERENCE_MARKS = ("_gt", "_manual")
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference label: its case, its file, names that a prediction of it may bear, and what is known of it."""
+    """A reference label: its case, its file, names that a prediction of it may bear, and what is known of it.
+
+    ``image`` is its image's file, on whose grid a label that other programs drew is brought.
+    """
 
     case: str
     path: str
     names: tuple[str, ...]
     patient: str | None = None
     phase: str | None = None
+    image: str | None = None
 
 
 def find_references(references: str | os.PathLike[str], section: str | None = None) -> list[Reference]:
@@ -141,7 +145,7 @@ def _references_of_datalist(datalist: Path, section: str) -> list[Reference]:
         case = str(item.get("case") or stem)
         names = (unicodedata.normalize("NFC", case), unicodedata.normalize("NFC", (image.parent / stem).as_posix()))
         known = {key: None if item.get(key) is None else str(item[key]) for key in ("patient", "phase")}
-        found.append(Reference(case, item["label"], names, **known))
+        found.append(Reference(case, item["label"], names, image=str(image), **known))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -78,12 +79,13 @@ def _score(
     post_process: Callable[[np.ndarray], Any] | None,
 ) -> ScoredCase:
     reference, predictions = case
-    truth = _read(reference.path, class_names)
+    image = reference.image if reference.image and os.path.exists(reference.image) else None  # not needed to score
+    truth = _read(reference.path, class_names, image=image)
     labels = {"case": reference.case, "patient": reference.patient, "phase": reference.phase}
     rows = {}
     for name, path in predictions.items():
         empty = np.zeros(truth.shape, np.uint8)
-        predicted = empty if path is None else _read(path, class_names, truth, reference.path).data
+        predicted = empty if path is None else _read(path, class_names, truth, reference.path, image=image).data
         if post_process is not None:
             predicted = np.asarray(post_process(predicted[None])[0])
         try:
@@ -102,9 +104,16 @@ def _score(
     return ScoredCase(rows, count_slices(truth.data, truth.spacing, ignore_index))
 
 
-def _read(path: str, class_names: Sequence[str], reference: Volume | None = None, reference_path: str = "") -> Volume:
+def _read(
+    path: str,
+    class_names: Sequence[str],
+    reference: Volume | None = None,
+    reference_path: str = "",
+    *,
+    image: str | None,
+) -> Volume:
     """Read a label, on the grid of the reference where one is given; segments with names are mapped by them."""
-    named = read_named_label(path, class_names, num_classes=len(class_names))
+    named = read_named_label(path, class_names, num_classes=len(class_names), image=image)
     if named is None or named.label is None:
         volume = read_checked_volume(path)
     else:

@@ -158,6 +158,19 @@ def test_segments_whose_names_do_not_tell_all_are_refused(tmp_path, values, told
             scored([Reference("a", reference, ("a",))], {"m": {"a": prediction}})
 
 
+def test_a_segmentation_cropped_to_what_is_drawn_is_scored_on_its_image(tmp_path):
+    plain, drawn = saved(tmp_path / "a.nii.gz", volume(1)), volume()[:, :, :3]
+    named = segmentation(tmp_path / "a.seg.nrrd", drawn, bg_scribble=3, RV=2, LV=1)
+    image = saved(tmp_path / "image.nii.gz", np.zeros((12, 6, 4), np.uint8))
+    reference, predictions = Reference("a", named, ("a",), image=image), {"m": {"a": plain}}
+    case = scored([reference], predictions, ignore_index=3)["a"]
+    assert case.slices == 3
+    assert [row["dice"] for row in case.rows["m"]] == pytest.approx([3 / 4, 1])
+    os.remove(image)  # what is not there cannot tell
+    with pytest.raises(UserError, match=r"a\.nii\.gz: shape \(12, 6, 4\) differs from \(12, 6, 3\) of "):
+        scored([reference], predictions, ignore_index=3)
+
+
 def test_pictures(tmp_path):
     for name, shift in (("r", 0), ("p", 1)):
         Image.fromarray(volume(shift)[..., 0]).save(tmp_path / f"{name}.png")
