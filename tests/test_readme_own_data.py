@@ -86,7 +86,7 @@ def test_from_files_to_segmentations(section: str, workplace: Path) -> None:
     first, second = (
         [words for line in block.splitlines() if (words := shlex.split(line, comments=True))] for block in blocks
     )
-    assert (len(first), len(second)) == (2, 6)
+    assert (len(first), len(second)) == (2, 7)
     assert {tuple(words[:2]) for words in (*first, *second)} == {("python", "-m")}
 
     run(first, workplace)
@@ -104,11 +104,12 @@ def test_from_files_to_segmentations(section: str, workplace: Path) -> None:
     assert (content["num_classes"], content["class_names"]) == (4, list(CLASSES))
     assert "5 items: 5 without problems, 0 with" in told
 
-    with (workplace / "runs" / "own" / "evaluation" / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["case"], row["class_name"]) for row in rows] == [
-        (content["test"][0]["case"], name) for name in CLASSES[1:]
-    ]
+    for folder in ("evaluation", "scores"):
+        with (workplace / "runs" / "own" / folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["case"], row["class_name"]) for row in rows] == [
+            (content["test"][0]["case"], name) for name in CLASSES[1:]
+        ]
     page = (workplace / "runs" / "own" / "report.html").read_text(encoding="utf-8")
     assert content["test"][0]["case"] in page
     assert "data:image/png" in page

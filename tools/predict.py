@@ -71,7 +71,8 @@ def main(
 
     Args:
         input: a folder that is searched with its subfolders, an image file, a folder of DICOM files, or a pattern in
-            quotes, such as "scans/*/t2.nii.gz". Names that mark label maps (_gt, _seg, ...) are left out.
+            quotes, such as "scans/*/t2.nii.gz". Of folders and patterns, names that mark label maps (_gt, _seg, ...)
+            or series (_4d) are left out; name such a file by itself, or change --exclude.
         output: folder for the results: <case>_seg.nii.gz (of PNG files _seg.png) on the image's grid, in the
             subfolders that the image has in the input, and for DICOM series <case>_seg.dcm. Cine series are segmented
             frame by frame: a NIfTI file with a fourth dimension into one file, a DICOM series into <case>_frame01_seg

@@ -90,12 +90,14 @@ def site_settings(
     train = {
         "dataset_dir": os.path.dirname(datalist),
         "output_dir": os.path.join(folder, "federated", name),
+        "publish": False,  # in a packed bundle it is true, and would replace its weights in every round
         "seed": int(overrides.get("seed", config["seed"])) + number,
         # names that a site was given for its own would agree with any
         **{key: value for key, value in overrides.items() if key not in ("seed", "class_names")},
         **own,
     }
     scored = train | {"output_dir": os.path.join(str(train["output_dir"]), "evaluation")}
+    del scored["publish"]
     return {
         "bundle": folder,
         "class_names": class_names,

@@ -20,6 +20,8 @@ from ..model_settings import read_settings, writer
 __all__ = ["StartingPoint", "inference_weights", "starting_point"]
 
 _OF_ROUNDS = ("max_epochs", "resume", "publish")
+_LENGTH = "train::trainer::max_epochs"
+"""Where MONAI's client puts the epochs of a single round."""
 
 
 class StartingPoint(NamedTuple):
@@ -48,7 +50,8 @@ def starting_point(
         overrides: values of the bundle's keys, as on a command line; ``preset`` is put in as the keys that it sets.
         weights: file of the weights to start from, whose settings count before the bundle's own; None draws new ones.
         datalist: datalist of one of the sites, which tells the number of classes if it is on this machine.
-        epochs: epochs of all rounds together, over which a learning rate falls.
+        epochs: epochs of all rounds together, which count in keys that follow from the length of a training, such as
+            ``schedule_epochs``.
 
     Raises:
         UserError: a key is unknown or has no place in a federation, or the weights do not fit.
@@ -63,8 +66,10 @@ def starting_point(
         apply_preset(parser)
         checked = parser["presets"].get(overrides["preset"], {}) | checked
     shared = (read_settings(weights) if weights is not None else {}) | checked
-    if "schedule_epochs" in parser:
-        shared.setdefault("schedule_epochs", epochs)
+    whole = _parser(bundle, shared | {_LENGTH: epochs})
+    length = f"@{_LENGTH.replace('::', '#')}"
+    tied = [key for key, value in whole.get().items() if isinstance(value, str) and length in value]
+    shared |= {key: whole.get_parsed_content(key) for key in tied}
 
     parser = _parser(bundle, shared | {"datalist": datalist, "device": "cpu"})
     handlers = parser["train::handlers"]

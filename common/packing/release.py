@@ -187,7 +187,8 @@ def _adapted(name: str, text: str, bundle: str, library: str, package: str, reac
     text = text.replace("| `publish` | false |", "| `publish` | true |")
     note = (
         "Run from this folder, in an environment with the packages of `configs/metadata.json`. The bundle's code is\n"
-        f"`{package}`. Programs called `python -m tools`, and files that are not here, are those of its repository."
+        f"`{package}`. Programs called `python -m tools`, and files that are not here, are those of its repository.\n"
+        "A training replaces `models/model.pt` at its end, unless it has `--publish false`."
     )
     return re.sub(rf"^{_WHERE}.*?(?=\n\n)", note, text, flags=re.DOTALL | re.MULTILINE)
 

@@ -79,6 +79,20 @@ def test_a_preset_becomes_the_keys_that_it_sets(repo_root: Path, datalist: str) 
 
 
 @pytest.mark.parametrize(
+    ("name", "key", "expected"),
+    [("cyclemix", "learning_rate_step", 16), ("maag", "learning_rate_period", 20), ("baselines", "schedule_epochs", 20)],
+)
+def test_what_follows_from_the_length_is_of_all_rounds(
+    name: str, key: str, expected: int, repo_root: Path, datalist: str
+) -> None:
+    """MONAI's client puts the epochs of a round where the configuration has those of the training."""
+    options: dict = {"weights": None, "datalist": datalist, "epochs": 20}
+    keys = {"preset": "compact", "filters": 4}
+    assert starting_point(bundle(repo_root, name), keys, **options).overrides[key] == expected
+    assert starting_point(bundle(repo_root, name), keys | {key: 3}, **options).overrides[key] == 3
+
+
+@pytest.mark.parametrize(
     ("keys", "message"),
     [
         ({"max_epochs": 3}, "--max_epochs: has no place in a federation"),
@@ -113,7 +127,7 @@ def test_what_a_site_is_told(repo_root: Path) -> None:
         "bundle": "/opt/dmpls",
         "class_names": ["background", "liver"],
         "local_epochs": 3,
-        "train": keys | {"output_dir": "/opt/dmpls/federated/b"},
+        "train": keys | {"output_dir": "/opt/dmpls/federated/b", "publish": False},
         "evaluate": keys | {"output_dir": "/opt/dmpls/federated/b/evaluation"},
         "filters": "/opt/filters.json",
     }
