@@ -118,8 +118,8 @@ def train(name: str, data: Path, folder: Path, **options: Any):
     ("name", "kept"),
     [
         ("mnist", {"pixdim": None, "roi_size": [28, 28], "max_epochs": 6}),
-        ("les_av", {"pixdim": [3.0, 3.0], "roi_size": [540, 482], "batch_size": 2}),
-        ("cityscapes", {"pixdim": [4.0, 4.0], "roi_size": [512, 256], "batch_size": 2}),
+        ("les_av", {"pixdim": [1.0, 1.0], "roi_size": [540, 482], "batch_size": 2}),
+        ("cityscapes", {"pixdim": None, "roi_size": [512, 256], "batch_size": 2}),
     ],
 )
 def test_the_compact_preset_of_pictures_does_not_cut_a_heart_out_of_them(name, kept) -> None:
@@ -137,8 +137,9 @@ def test_the_compact_preset_of_pictures_does_not_cut_a_heart_out_of_them(name, k
         ("les_av", (512, 512), {"labelled_share": 0.2}),
         ("les_av", (30, 20), {"pixdim": [1, 1], "roi_size": [30, 20], "patch_size": [16, 12]}),
         ("cityscapes", (60, 40), {"roi_size": [60, 40], "patch_size": [32, 24]}),
+        ("cityscapes", (48, 32), {"pixdim": None, "roi_size": [48, 32], "patch_size": [24, 16]}),
     ],
-    ids=["mnist", "les_av", "les_av-patches", "cityscapes"],
+    ids=["mnist", "les_av", "les_av-patches", "cityscapes", "cityscapes-resized"],
 )
 def test_two_steps_scores_and_labels(name, size, options, data_set, tmp_path) -> None:
     data = data_set(name)

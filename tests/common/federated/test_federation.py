@@ -80,7 +80,11 @@ def test_a_preset_becomes_the_keys_that_it_sets(repo_root: Path, datalist: str) 
 
 @pytest.mark.parametrize(
     ("name", "key", "expected"),
-    [("cyclemix", "learning_rate_step", 16), ("maag", "learning_rate_period", 20), ("baselines", "schedule_epochs", 20)],
+    [
+        ("cyclemix", "learning_rate_step", 16),
+        ("maag", "learning_rate_period", 20),
+        ("baselines", "schedule_epochs", 20),
+    ],
 )
 def test_what_follows_from_the_length_is_of_all_rounds(
     name: str, key: str, expected: int, repo_root: Path, datalist: str
