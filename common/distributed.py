@@ -43,17 +43,21 @@ def local_device() -> torch.device:
     return torch.device("cuda", number)
 
 
-def join_process_group() -> None:
+def join_process_group(device: torch.device | str | None = None) -> None:
     """Join the processes that ``torchrun`` started, by NCCL on GPUs and by gloo on CPUs.
+
+    Args:
+        device: what this process computes on; by default its GPU, or the CPU where there is none. A GPU without a
+            number is this process's.
 
     Raises:
         UserError: the program was not started by ``torchrun``, or there are fewer GPUs than processes.
     """
     if "RANK" not in os.environ:
         raise UserError("multi_gpu_*.json is for several processes: start with torchrun, or leave that file out")
-    device = local_device()
+    device = local_device() if device is None else torch.device(device)
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(local_device() if device.index is None else device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
@@ -145,7 +149,7 @@ def placed(network: torch.nn.Module, device: torch.device | str, *, compile: boo
 
 
 def distributed(
-    network: torch.nn.Module, device: torch.device, *, compile: bool = False, sync_batch_norm: bool = False
+    network: torch.nn.Module, device: torch.device | str, *, compile: bool = False, sync_batch_norm: bool = False
 ) -> torch.nn.parallel.DistributedDataParallel:
     """Move a network to the device and wrap it so that gradients are averaged over the processes.
 
@@ -159,6 +163,7 @@ def distributed(
     Raises:
         UserError: ``sync_batch_norm`` on another device than a GPU.
     """
+    device = torch.device(device)  # a text where it comes from the command line
     check_sync_batch_norm(sync_batch_norm, device)
     if sync_batch_norm:
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)

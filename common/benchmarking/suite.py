@@ -20,10 +20,13 @@ MAIN = "main"
 
 _SUITES = Path(__file__).with_name("suites")
 _SCORES = ("dice", "mean_iou")
+_SECTIONS = ("validation", "test")
 _ROW_KEYS = {"title", "bundle", "overlays", "inference_overlays", "keys", "supervision", "paper", "group", "variant"}
 _ROW_KEYS |= {"settings", "unavailable"}
 _SUITE_KEYS = {"title", "protocol", "prepare", "section", "score", "pooled", "surface", "ignore_index", "settings"}
 _SUITE_KEYS |= {"variants", "rows", "post_processing"}
+_ROW_SETTING_KEYS = {"steps", "keys"}
+_SETTING_KEYS = _ROW_SETTING_KEYS | {"about"}
 _POST_PROCESSING = {"keep_bodies", "keep_components"}
 _PAPER_KEYS = {"score", "hd95", "pooled", "source"}
 
@@ -96,7 +99,7 @@ class Suite:
 
     def steps(self, row: Row, setting: str) -> int:
         """Optimiser steps of a row at a setting."""
-        return int(row.settings.get(setting, {}).get("steps", self.settings[setting]["steps"]))
+        return row.settings.get(setting, {}).get("steps", self.settings[setting]["steps"])
 
     def keys(self, row: Row, setting: str) -> dict[str, Any]:
         """The configuration keys of a row at a setting: the setting's, then the row's, then the row's for it."""
@@ -139,34 +142,40 @@ def _suite(name: str, content: Mapping[str, Any], path: Path) -> Suite:
     score = content.get("score", "dice")
     if score not in _SCORES:
         raise UserError(f"{path}: score is {score!r}; choose {' or '.join(_SCORES)}")
+    section = content.get("section", "validation")
+    if section not in _SECTIONS:
+        raise UserError(f"{path}: section is {section!r}; choose {' or '.join(_SECTIONS)}")
+    settings = dict(content["settings"])
+    if not settings:
+        raise UserError(f"{path}: settings is empty; give one or more, each with its steps")
+    for key, setting in settings.items():
+        _check_setting({"steps": None, **setting}, _SETTING_KEYS, f"{path}: setting {key}")
     variants = dict(content.get("variants", {}))
     rows = {key: _row(key, value, path) for key, value in content["rows"].items()}
     for row in rows.values():
         if row.variant is not None and row.variant not in variants:
             raise UserError(f"{path}: row {row.name} has the variant {row.variant!r}, which is not there")
         for setting in row.settings:
-            if setting not in content["settings"]:
+            if setting not in settings:
                 raise UserError(f"{path}: row {row.name} has the setting {setting!r}, which is not there")
+            _check_setting(row.settings[setting], _ROW_SETTING_KEYS, f"{path}: row {row.name}, setting {setting}")
     post_processing = dict(content.get("post_processing", {}))
     _refuse_others(post_processing, _POST_PROCESSING, path)
     for key, number in post_processing.items():
         if type(number) is not int or number < 1:
             raise UserError(f"{path}: {key} is {number!r}; give a whole number from 1 on, or leave the key out")
-    for setting in content["settings"].values():
-        if type(setting["steps"]) is not int or setting["steps"] < 1:
-            raise UserError(f"{path}: steps is {setting['steps']!r}; give a whole number from 1 on")
     return Suite(
         name=name,
         title=str(content["title"]),
         protocol=str(content["protocol"]),
         prepare=str(content["prepare"]),
-        section=str(content.get("section", "validation")),
+        section=section,
         score=score,
-        pooled=bool(content.get("pooled", False)),
-        surface=bool(content.get("surface", True)),
+        pooled=_flag(content, "pooled", False, path),
+        surface=_flag(content, "surface", True, path),
         ignore_index=content.get("ignore_index"),
         post_processing=post_processing,
-        settings=dict(content["settings"]),
+        settings=settings,
         variants=variants,
         rows=rows,
     )
@@ -192,7 +201,23 @@ def _row(name: str, content: Mapping[str, Any], path: Path) -> Row:
     )
 
 
-def _refuse_others(content: Mapping[str, Any], known: set[str], path: Path) -> None:
+def _check_setting(content: Mapping[str, Any], known: set[str], place: str) -> None:
+    _refuse_others(content, known, place)
+    steps = content.get("steps", 1)
+    if type(steps) is not int or steps < 1:
+        raise UserError(f"{place}: steps is {steps!r}; give a whole number from 1 on")
+    if not isinstance(content.get("keys", {}), dict):
+        raise UserError(f"{place}: keys is {content['keys']!r}; give an object of configuration keys and their values")
+
+
+def _flag(content: Mapping[str, Any], key: str, default: bool, path: Path) -> bool:
+    value = content.get(key, default)
+    if not isinstance(value, bool):
+        raise UserError(f"{path}: {key} is {value!r}; give true or false")
+    return value
+
+
+def _refuse_others(content: Mapping[str, Any], known: set[str], place: Path | str) -> None:
     for key in content:
         if key not in known:
-            raise UserError(f"{path}: unknown key {key!r}; the known ones are {', '.join(sorted(known))}")
+            raise UserError(f"{place}: unknown key {key!r}; the known ones are {', '.join(sorted(known))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def train(
         Whether the training came to its end.
 
     Raises:
-        UserError: the training failed, with its last line.
+        UserError: the training failed, with its last line, or was killed, with the signal.
     """
     words = {"config_file": config, "logging_file": logging_conf, "output_dir": folder, "resume": "true", **options}
     if deadline is not None:
@@ -64,6 +65,8 @@ def train(
                 status = None
     if status is None:
         return False
+    if status < 0:  # what it wrote last has nothing to do with it
+        raise UserError(f"{folder / LOG}: the training was killed by {_signal(-status)}; the same command goes on")
     if status != 0:
         with open(folder / LOG, "rb") as log:
             log.seek(start)
@@ -71,6 +74,14 @@ def train(
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         raise UserError(f"{folder / LOG}: the training failed: {(errors or lines)[-1]}")
     return (folder / "model.pt").is_file()
+
+
+def _signal(number: int) -> str:
+    """A signal in words, with what it comes from as a rule."""
+    name = next((f" ({each.name})" for each in signal.Signals if each == number), "")
+    # the kernel sends it where memory runs out, and leaves no other trace that can be seen from here
+    memory = ", perhaps for want of memory" if number == getattr(signal, "SIGKILL", None) else ""
+    return f"signal {number}{name}{memory}"
 
 
 @contextlib.contextmanager

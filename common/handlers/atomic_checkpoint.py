@@ -15,10 +15,10 @@ from ignite.engine import Engine, Events
 
 from ..distributed import unwrapped
 from ..errors import UserError
-from ..files import atomic_file, remove_leftovers
+from ..files import atomic_file, remove_leftovers, writable_folder
 from ..model_settings import check_settings, settings_file, write_settings
 from ..shared_batch import of_all_processes
-from .resumed_state import load_states
+from .resumed_state import check_fits, load_states, set_aside
 
 __all__ = ["AtomicCheckpoint", "load_weights"]
 
@@ -62,11 +62,15 @@ class AtomicCheckpoint:
 
     Files in ``output_dir``, each written under a temporary name and renamed:
 
-    - ``checkpoint.pt``: state of every object, the engine's counters and the settings, which may not change on the way,
-      read with ``weights_only=True``; learning rates and their schedules may, see :mod:`.resumed_state`;
+    - ``checkpoint.pt``: state of every object, the engine's counters, the number of iterations in an epoch and the
+      settings, which may not change on the way, read with ``weights_only=True``; learning rates, their schedules and
+      the like may, see :mod:`.resumed_state`;
     - ``model.pt``: state dict of ``network`` after the last epoch, the headline of a run;
     - ``model_best.pt``: state dict with the best key metric of ``validator``, an extra;
     - ``model.json``, ``model_best.json``: the settings of these weights, put in place just before them.
+
+    A training that does not resume first moves these files, and curves, of an earlier one to the folder ``replaced``.
+    All processes note in ``engine.state.has_checkpoint`` that there is a checkpoint to resume this training from.
 
     Args:
         output_dir: folder of the run.
@@ -115,22 +119,43 @@ class AtomicCheckpoint:
         self.training = dict(training or {})
         self.best: float | None = None
         self.without_improvement = 0
+        self._has_started = False
 
     def attach(self, engine: Engine) -> None:
         """Serve a trainer; attach after the handlers whose effects belong into the checkpoint."""
         engine.add_event_handler(Events.STARTED, self._start)
         if self.validator is not None:
             self.validator.add_event_handler(Events.COMPLETED, self._compare, engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         if self.rank == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
-        if self.rank == 0:
-            weights = [self.path.with_name(name) for name in ("model.pt", "model_best.pt")]
-            remove_leftovers(self.path, *weights, *map(settings_file, weights))
-        if not self.resume:
+        # MONAI's client of federated learning starts the trainer once a round: what is here then is this training's
+        if self._has_started:
             return
+        if self.rank == 0:
+            self._prepare_folders()
+        if self.resume:
+            self._resume(engine)
+        self._has_started = True
+
+    def _prepare_folders(self) -> None:
+        if self.publish is not None:
+            try:
+                writable_folder(Path(self.publish).parent)
+            except UserError as error:
+                reason = getattr(error.__cause__, "strerror", None) or error
+                raise UserError(
+                    f"{self.publish}: cannot be written at the end ({reason}); give --publish false to do without, or "
+                    "make its folder writable"
+                ) from error
+        weights = [self.path.with_name(name) for name in ("model.pt", "model_best.pt")]
+        remove_leftovers(self.path, *weights, *map(settings_file, weights))
+        if not self.resume and (names := set_aside(self.path.parent)):
+            logger.info("%s: moved files of an earlier training to replaced: %s", self.path.parent, ", ".join(names))
+
+    def _resume(self, engine: Any) -> None:
         seen = of_all_processes(self.path.is_file())
         if not any(seen):
             logger.info("nothing to resume at %s: starting from the beginning", self.path)
@@ -141,36 +166,32 @@ class AtomicCheckpoint:
                 "output_dir on a file system that all machines share"
             )
         saved = _read(self.path)
-        self._compare_settings(saved)
+        check_fits(
+            self.path,
+            saved,
+            settings=_as_json(self._described()),
+            epoch_length=engine.state.epoch_length,
+            max_epochs=engine.state.max_epochs,
+        )
         try:
             changed = load_states(self.state, saved)
+        except UserError:  # told in words of its own
+            raise
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{self.path}: belongs to a run of other settings ({reason}); resume with the same"
             ) from error
-        if saved["epoch"] > engine.state.max_epochs:
-            raise UserError(f"{self.path}: has {saved['epoch']} epochs already; set max_epochs higher to go on")
         for name in ("best", "without_improvement"):
             setattr(self, name, saved[name])
         for name in ("epoch", "iteration"):
             setattr(engine.state, name, saved[name])
+        engine.state.has_checkpoint = True
         logger.info("resuming after epoch %d from %s", saved["epoch"], self.path)
         if changed:
-            logger.info("the learning rate is not that of the training until then: %s", ", ".join(changed))
+            logger.info("not as in the training until then: %s", "; ".join(changed))
         if self._has_run_out_of_patience():
             engine.terminate()
-
-    def _compare_settings(self, saved: Mapping[str, Any]) -> None:
-        """Refuse weights that were trained with other settings so far than those that will be written beside them."""
-        trained: Mapping[str, Any] = saved.get("settings") or {}
-        now = _as_json(self._described())
-        for key in sorted(set(trained) & set(now)):
-            if trained[key] != now[key]:
-                raise UserError(
-                    f"{self.path}: was trained with {key} {trained[key]!r}, which is {now[key]!r} now; resume with the "
-                    "same, or give another output_dir"
-                )
 
     def _described(self) -> dict[str, Any]:
         """The settings, and of what else is known of the training all but the seed, which may change."""
@@ -195,12 +216,14 @@ class AtomicCheckpoint:
         if self.rank == 0:
             self._write_weights(trainer, self.path.with_name("model_best.pt"))
 
-    def _save(self, engine: Engine) -> None:
-        content = {name: unwrapped(value).state_dict() for name, value in self.state.items()}
-        counters = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
-        selection = {"best": self.best, "without_improvement": self.without_improvement}
-        with atomic_file(self.path) as temporary:
-            torch.save({**content, **counters, **selection, "settings": _as_json(self._described())}, temporary)
+    def _save(self, engine: Any) -> None:
+        if self.rank == 0:
+            content = {name: unwrapped(value).state_dict() for name, value in self.state.items()}
+            counters = {name: getattr(engine.state, name) for name in ("epoch", "iteration", "epoch_length")}
+            selection = {"best": self.best, "without_improvement": self.without_improvement}
+            with atomic_file(self.path) as temporary:
+                torch.save({**content, **counters, **selection, "settings": _as_json(self._described())}, temporary)
+        engine.state.has_checkpoint = True
 
     def _finish(self, engine: Engine) -> None:
         for target in (self.path.with_name("model.pt"), *([Path(self.publish)] if self.publish is not None else [])):

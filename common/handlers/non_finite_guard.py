@@ -15,12 +15,15 @@ from .listed_output import whole_output
 
 __all__ = ["NonFiniteGuard"]
 
+_NO_CHECKPOINT = "This training has no checkpoint yet: start again"
+
 
 class NonFiniteGuard:
     """Raise as soon as the loss is NaN or infinite, naming the cases of the batch, or a weight at the end of an epoch.
 
-    The checks come before any checkpoint of the epoch, so the last one on disk is good. Processes that train together
-    look together and stop together.
+    The checks come before any checkpoint of the epoch, so the last one of this training is good, where it has written
+    one or goes on from one (AtomicCheckpoint notes it in ``engine.state.has_checkpoint``). Processes that train
+    together look together and stop together.
 
     Args:
         interval: iterations between two looks at the losses, which cost a synchronisation on a GPU.
@@ -58,9 +61,10 @@ class NonFiniteGuard:
         network = getattr(engine, "network", None)
         if network is None or torch.stack([each.isfinite().all() for each in network.parameters()]).all():
             return
+        fix = "No checkpoint has them: continue from an earlier one with --resume true, or start again"
         raise UserError(
-            f"weights became NaN or infinite in epoch {engine.state.epoch}; lower learning_rate. No checkpoint has "
-            "them: continue from an earlier one with --resume true, or start again"
+            f"weights became NaN or infinite in epoch {engine.state.epoch}; lower learning_rate. "
+            f"{fix if _has_checkpoint(engine) else _NO_CHECKPOINT}"
         )
 
     @staticmethod
@@ -73,9 +77,14 @@ class NonFiniteGuard:
         return bool(lost)
 
 
+def _has_checkpoint(engine: Engine) -> bool:
+    return getattr(engine.state, "has_checkpoint", False)
+
+
 def _line(engine: Engine, iteration: int, loss: torch.Tensor, cases: list[str]) -> str:
+    fix = "The last checkpoint is still good: continue from it with --resume true"
     return (
         f"the loss became {float(loss)} at iteration {iteration} (epoch {engine.state.epoch}) on the batch "
         f"[{'; '.join(cases) or 'unnamed'}]; check these images or lower learning_rate. "
-        "The last checkpoint is still good: continue from it with --resume true"
+        f"{fix if _has_checkpoint(engine) else _NO_CHECKPOINT}"
     )

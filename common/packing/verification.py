@@ -18,6 +18,7 @@ from monai.utils import BundleProperty, BundlePropertyConfig
 from ..errors import UserError
 from .archive import checksum
 from .config_keys import check_keys, files_with_code, merged, stack_of
+from .installed_bundle import own_package
 from .large_files import LIMIT, read_large_files
 from .metadata_check import check_metadata, check_version
 from .readme_commands import check_readme
@@ -35,7 +36,7 @@ def verification(bundle: Path, library: Path, programs: Mapping[str, set[str]]) 
     """Check a bundle, unpacked from a release or in the checkout.
 
     Args:
-        bundle: its folder, called like it.
+        bundle: its folder, whatever it is called.
         library: folder of the library's package, which a release may not need.
         programs: options of the project's programs, which the README may call.
 
@@ -64,12 +65,11 @@ def verification(bundle: Path, library: Path, programs: Mapping[str, set[str]]) 
 
 
 def _package(bundle: Path) -> Path:
-    """The folder of a release's own code, whether or not it is there."""
+    """The folder of a release's own code, whether or not it is there, and whether or not the metadata can be read."""
     try:
-        version = str(read_document(bundle / "configs" / "metadata.json").get("version"))
+        return own_package(bundle)
     except UserError:
-        version = ""
-    return bundle / package_name(bundle.name, version)
+        return bundle / package_name(bundle.name, "")
 
 
 def _check_files(bundle: Path) -> None:

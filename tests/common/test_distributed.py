@@ -62,6 +62,34 @@ def test_distributed_wraps_the_placed_network(compile, tmp_path):
         dist.destroy_process_group()
 
 
+def test_the_device_may_be_a_text(tmp_path, monkeypatch):
+    """As it is where the command line gives it."""
+    for key, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
+        monkeypatch.setenv(key, value)
+    # a machine with a GPU that it is not to use
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    join_process_group("cpu")
+    try:
+        assert dist.get_backend() == "gloo"
+        assert distributed(network(), "cpu").device_ids is None
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(("device", "number"), [(None, 2), ("cuda", 2), ("cuda:1", 1), (torch.device("cuda", 1), 1)])
+def test_processes_on_gpus_speak_over_nccl(device, number, monkeypatch):
+    seen = {}
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda chosen: seen.update(device=chosen))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend: seen.update(backend=backend))
+    join_process_group(device)
+    assert seen == {"device": torch.device("cuda", number), "backend": "nccl"}
+
+
 def test_synchronised_batch_normalisation_is_refused_on_a_cpu(tmp_path):
     check_sync_batch_norm(False, "cpu")
     check_sync_batch_norm(True, torch.device("cuda", 1))

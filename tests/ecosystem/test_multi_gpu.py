@@ -213,8 +213,8 @@ def test_a_resumed_run_of_two_processes_is_the_unbroken_one(bundle, trained, pha
     assert "resuming after epoch 1" in second.stdout + second.stderr
     for name in ("model.pt", "model_best.pt"):
         assert_same(tmp_path / name, trained(bundle) / "out" / name)
-    # and goes on in a single process
-    third = run(bundle, processes=0, max_epochs=3, resume="true", **options)
+    # and goes on in a single process, with as many slices a step
+    third = run(bundle, processes=0, max_epochs=3, resume="true", batch_size=8, **options)
     assert third.returncode == 0, third.stderr[-3000:]
     assert "resuming after epoch 2" in third.stdout + third.stderr
 

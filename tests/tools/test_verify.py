@@ -66,6 +66,13 @@ def test_what_is_wrong_is_told_check_by_check(tmp_path, capsys):
     assert failed == [check for check in CHECKS[:9] if check not in ("commands of the README", "sizes and checksums")]
 
 
+def test_a_release_may_be_unpacked_into_a_folder_of_any_name(tmp_path, capsys):
+    unpacked = unpack(packed("cyclemix", tmp_path), tmp_path).rename(tmp_path / "mine")
+    capsys.readouterr()
+    verify.main(str(unpacked))
+    assert "FAILED" not in capsys.readouterr().out
+
+
 def test_zip_files_that_are_not_what_they_are_called_are_refused(tmp_path):
     path = packed("cyclemix", tmp_path)
     other = path.with_name("cyclemix_v0.3.0.zip")

@@ -39,6 +39,10 @@ def written(folder: Path, **changes: Any) -> str:
     return str(path)
 
 
+def one_row(**changes: Any) -> dict[str, Any]:
+    return {"rows": {"a": TINY["rows"]["a"] | changes}}
+
+
 def test_the_suites_have_the_rows_that_the_papers_have() -> None:
     assert known_suites() == ["acdc", "acdc_half", "les_av", "mnist", "mscmr"]
     for name in ("acdc", "acdc_half"):
@@ -123,6 +127,19 @@ def test_choosing_rows(tmp_path: Path) -> None:
         ({"rows": {"a": {"title": "A", "bundle": "dmpls"}}}, "is no suite .KeyError: 'supervision'."),
         ({"variants": {}}, "row b has the variant 'thin', which is not there"),
         ({"rows": []}, "is no suite"),
+        ({"section": "testing"}, "section is 'testing'; choose validation or test"),
+        ({"pooled": "false"}, "pooled is 'false'; give true or false"),
+        ({"surface": 0}, "surface is 0; give true or false"),
+        ({"settings": {}}, "settings is empty; give one or more, each with its steps"),
+        ({"settings": TINY["settings"] | {"large": {}}}, "setting large: steps is None; give a whole number from 1 on"),
+        ({"settings": TINY["settings"] | {"large": {"steps": 1.5}}}, "setting large: steps is 1.5"),
+        ({"settings": TINY["settings"] | {"large": {"steps": 2, "step": 3}}}, "setting large: unknown key 'step'"),
+        ({"settings": TINY["settings"] | {"large": {"steps": 2, "keys": []}}}, "setting large: keys is .*; give"),
+        ({"settings": TINY["settings"] | {"large": 4}}, "is no suite"),
+        (one_row(settings={"small": {"steps": "7"}}), "row a, setting small: steps is '7'; give a whole number"),
+        (one_row(settings={"small": {"about": "a"}}), "row a, setting small: unknown key 'about'"),
+        (one_row(settings={"small": 7}), "is no suite|row a, setting small"),
+        (one_row(keys=["filters"]), "is no suite"),
     ],
 )
 def test_faulty_suites(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:

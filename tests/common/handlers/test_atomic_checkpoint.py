@@ -9,10 +9,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.handlers import StatsHandler, TensorBoardStatsHandler, ValidationHandler, from_engine
+from torch.utils.tensorboard import SummaryWriter
 
 from common.errors import UserError
 from common.handlers.atomic_checkpoint import AtomicCheckpoint, load_weights
-from common.handlers.resumed_state import load_states
 from common.metrics.mean_foreground_dice import MeanForegroundDice
 from common.reporting.training_curves import read_curves
 
@@ -24,6 +24,7 @@ class Run:
         self, folder: Path, scores: list[float] | None = None, rates: tuple[float, float] = (0.01, 0.1), **options
     ) -> None:
         torch.manual_seed(0)
+        self.folder = folder
         self.network = torch.nn.Linear(2, 1)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.1)
         self.scheduler = torch.optim.lr_scheduler.CyclicLR(self.optimizer, *rates, 2, cycle_momentum=False)
@@ -54,8 +55,8 @@ class Run:
         self.optimizer.step()
         return {}
 
-    def train(self, epochs: int) -> torch.Tensor:
-        self.trainer.run([0, 1, 2], max_epochs=epochs)
+    def train(self, epochs: int, batches: int = 3) -> torch.Tensor:
+        self.trainer.run(list(range(batches)), max_epochs=epochs)
         return self.network.weight.detach().clone()
 
 
@@ -87,12 +88,17 @@ def test_a_resumed_training_takes_the_learning_rate_that_is_asked_for(tmp_path):
     assert slower.scheduler.get_last_lr() == pytest.approx([0.001])
 
 
-def test_without_a_schedule_the_rate_is_the_configured_one(tmp_path):
-    network = torch.nn.Linear(2, 1)
-    before, after = (torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9) for lr in (0.1, 0.01))
-    assert load_states({"optimizer": after}, {"optimizer": before.state_dict()}) == ["optimizer"]
-    assert after.param_groups[0]["lr"] == 0.01
-    assert load_states({"optimizer": before}, {"optimizer": before.state_dict()}) == []
+def test_a_resumed_training_tells_what_is_not_as_before(tmp_path, caplog):
+    Run(tmp_path).train(3)
+    caplog.set_level("INFO", "common.handlers.atomic_checkpoint")
+    Run(tmp_path, resume=True).train(4)
+    assert "not as in the training until then" not in caplog.text
+    resumed = Run(tmp_path, rates=(0.001, 0.01), resume=True)
+    resumed.optimizer.param_groups[0]["weight_decay"] = 0.5
+    resumed.train(5)
+    told = "optimizer weight_decay 0.5 instead of 0; lr_scheduler lr 0.001 instead of 0.01"
+    assert f"not as in the training until then: {told}" in caplog.messages
+    assert resumed.optimizer.param_groups[0]["weight_decay"] == 0.5
 
 
 def test_a_resumed_training_keeps_its_settings(tmp_path):
@@ -106,13 +112,67 @@ def test_a_resumed_training_keeps_its_settings(tmp_path):
             Run(tmp_path, resume=True, **changed).train(3)
 
 
+@pytest.mark.parametrize("batches", [2, 4, 1])
+def test_a_resumed_training_keeps_the_length_of_its_epochs(tmp_path, batches):
+    """Else it would train nothing, or too little, and end as if it had."""
+    Run(tmp_path).train(2)
+    line = (
+        rf"checkpoint\.pt: was trained with 3 batches in an epoch, which are {batches} now; resume with the same batch_"
+    )
+    with pytest.raises(UserError, match=line):
+        Run(tmp_path, resume=True).train(3, batches)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved.pop("epoch_length") == 3
+    torch.save(saved, tmp_path / "checkpoint.pt")  # as they were before
+    resumed = Run(tmp_path, resume=True)
+    resumed.train(3, batches)
+    assert resumed.trainer.state.max_epochs == 3
+
+
+def test_later_rounds_of_a_training_neither_resume_nor_move_its_files(tmp_path):
+    """A program of federated learning puts weights of its own in before each."""
+    for resume in (False, True):
+        run = Run(tmp_path / str(resume), [0.1] * 3, resume=resume)
+        run.train(1)
+        with torch.no_grad():
+            run.network.weight.fill_(100.0)
+        run.trainer.state.max_epochs = 2
+        assert run.train(2).min() > 90
+        assert run.trainer.state.iteration == 6
+        assert sorted(os.listdir(run.folder)) == ["checkpoint.pt", "model.pt", "model_best.pt"]
+
+
+def test_a_new_training_puts_files_of_an_earlier_one_aside(tmp_path, caplog):
+    caplog.set_level("INFO", "common.handlers.atomic_checkpoint")
+    earlier = Run(tmp_path, [0.5], settings={"filters": 8}).train(1)
+    assert not (tmp_path / "replaced").exists()
+    (tmp_path / "events.out.tfevents.1700000000.elsewhere.7.0").touch()
+    before = set(os.listdir(tmp_path))
+    SummaryWriter(str(tmp_path)).close()
+    [own] = set(os.listdir(tmp_path)) - before
+    (tmp_path / "notes.txt").touch()
+    failing = Run(tmp_path, settings={"filters": 16})
+    failing.trainer.add_event_handler(Events.ITERATION_STARTED, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        failing.train(1)
+    assert sorted(os.listdir(tmp_path)) == [own, "notes.txt", "replaced"]
+    moved = ["checkpoint.pt", "events.out.tfevents.1700000000.elsewhere.7.0", "model.json", "model.pt"]
+    moved += ["model_best.json", "model_best.pt"]
+    assert sorted(os.listdir(tmp_path / "replaced")) == moved
+    assert f"{tmp_path}: moved files of an earlier training to replaced: {', '.join(moved)}" in caplog.messages
+    assert torch.equal(torch.load(tmp_path / "replaced" / "model.pt", weights_only=True)["weight"], earlier)
+    # which nothing goes on from
+    assert Run(tmp_path, resume=True, settings={"filters": 16}).train(1) is not None
+    assert "nothing to resume" in caplog.text
+
+
 def test_resume_without_checkpoint_starts_anew(tmp_path):
     assert torch.equal(Run(tmp_path / "a", resume=True).train(2), Run(tmp_path / "b").train(2))
 
 
 def test_without_resume_an_old_checkpoint_is_not_read(tmp_path):
     Run(tmp_path).train(3)
-    assert Run(tmp_path).trainer.run([0, 1, 2], max_epochs=2).iteration == 6
+    assert Run(tmp_path).trainer.run([0, 1, 2, 3], max_epochs=2).iteration == 8
 
 
 def test_model_is_the_last_iterate_and_loads_weights_only(tmp_path):
@@ -203,6 +263,20 @@ def test_publish_copies_the_final_weights(tmp_path):
     assert os.listdir(tmp_path / "models") == ["model.pt"]
 
 
+def test_where_weights_cannot_be_published_no_training_begins(tmp_path):
+    (tmp_path / "models").touch()  # root may write to any folder
+    options = {"publish": tmp_path / "models" / "model.pt"}
+    run = Run(tmp_path / "out", **options)
+    with pytest.raises(
+        UserError, match=r"model\.pt: cannot be written at the end \(.*\); give --publish false"
+    ) as raised:
+        run.train(1)
+    assert "\n" not in str(raised.value)
+    assert run.trainer.state.iteration == 0
+    assert "output_dir" not in str(raised.value)
+    Run(tmp_path / "out", rank=1, **options).train(1)
+
+
 def test_each_file_of_weights_gets_its_settings(tmp_path):
     scores = [0.5, 0.9, 0.1]
     options = {"settings": {"filters": 8, "pixdim": (2.0, 2.0)}, "training": {"bundle": "toy", "seed": 7}}
@@ -229,14 +303,14 @@ def test_weights_that_are_never_written_whole_leave_the_older_ones_with_their_se
 
     monkeypatch.setattr(torch, "save", failing)
     with pytest.raises(KeyboardInterrupt):
-        Run(tmp_path, settings={"filters": 16}).train(2)
+        Run(tmp_path, settings={"filters": 8}, resume=True).train(2)
     assert (tmp_path / "model.json").read_text() == older
     assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)["weight"], weight["weight"])
     (tmp_path / ".0123456789ab.model.json").touch()
     monkeypatch.undo()
-    Run(tmp_path, settings={"filters": 16}).train(2)
+    Run(tmp_path, settings={"filters": 8}, resume=True).train(3)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.json", "model.pt"]
-    assert json.loads((tmp_path / "model.json").read_text())["settings"] == {"filters": 16}
+    assert json.loads((tmp_path / "model.json").read_text())["training"]["epochs"] == 3
 
 
 def test_settings_are_checked_before_the_training(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from common.errors import UserError
+from common.handlers.atomic_checkpoint import AtomicCheckpoint
 from common.handlers.iteration_seed import IterationSeed
 from common.handlers.loss_terms import LossTerms
 from common.handlers.non_finite_guard import NonFiniteGuard
@@ -77,6 +78,35 @@ def test_guard_looks_at_the_weights_that_the_last_step_left():
     with pytest.raises(UserError, match=r"^weights became NaN or infinite in epoch 2; lower learning_rate\."):
         engine.run(BATCHES, max_epochs=2)
     assert saved == [1]
+
+
+def test_guard_names_a_checkpoint_of_this_training_alone(tmp_path):
+    """A file that an earlier training left in the folder is none."""
+
+    def told(resume: bool, at: int, rank: int = 0, weights: bool = False) -> str:
+        engine = engine_of([1.0] * 6 if weights else [1.0 if each != at else float("nan") for each in range(1, 7)])
+        engine.network = torch.nn.Linear(2, 1)
+        if weights:
+            spoil = Events.ITERATION_COMPLETED(once=at)
+            engine.add_event_handler(spoil, lambda: engine.network.bias.data.fill_(float("nan")))
+        NonFiniteGuard().attach(engine)
+        AtomicCheckpoint(tmp_path, torch.nn.Linear(2, 1), {}, resume=resume, rank=rank).attach(engine)
+        with pytest.raises(UserError) as raised:
+            engine.run(BATCHES, max_epochs=3)
+        return str(raised.value)
+
+    good, none = (
+        "The last checkpoint is still good: continue from it with",
+        "This training has no checkpoint yet",
+    )
+    assert good in told(resume=False, at=3)
+    assert good in told(resume=True, at=3)
+    assert none in told(resume=False, at=2)
+    assert none in told(resume=True, at=2)  # that one is put aside now
+    assert good in told(resume=False, at=3, rank=1)
+    assert none in told(resume=False, at=2, rank=1)
+    assert "No checkpoint has them: continue from an earlier one" in told(resume=False, at=4, weights=True)
+    assert none in told(resume=False, at=2, weights=True)
 
 
 def test_guard_stops_for_another_process(monkeypatch):
