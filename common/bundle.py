@@ -7,17 +7,16 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
-from .distributed import first_to_fail
+from .error_lines import one_line, tell_once
 from .errors import UserError
-from .model_settings import default_of, departures
-from .running_config import executed, is_computed, is_given, parameters, running_parser
+from .model_settings import default_of, departures, names_in
+from .running_config import executed, is_computed, is_given, parameters, running_folder, running_parser
 from .setting_limits import PATHS, check_limits, check_path
 from .tracking import keys_of_tracking, prepare_tracking
 
@@ -29,11 +28,16 @@ _RESERVED = {"run_id", "init_id", "final_id", "meta_file", "config_file", "loggi
 
 
 def root(name: str) -> str:
-    """Return the folder of a bundle, in the checkout or unpacked anywhere.
+    """Return the folder of a bundle: the one whose ``configs`` are being run, whatever it is called, wherever it lies.
+
+    Where they are run from elsewhere, it is that of this code: in the checkout, or unpacked anywhere.
 
     Args:
         name: name of the bundle.
     """
+    configs = running_folder()
+    if configs is not None and configs.name == "configs" and (configs / "metadata.json").is_file():
+        return str(configs.parent)
     parent = Path(__file__).resolve().parents[1]
     in_checkout = parent / "bundles" / name
     return str(in_checkout if in_checkout.is_dir() else parent)
@@ -55,11 +59,12 @@ def start(*, weights: str | None = None) -> None:
     Raises:
         UserError: see above.
     """
-    sys.excepthook = _one_line
+    sys.excepthook = one_line
     _wake_loggers()
     parser = running_parser()
     overrides: dict[str, Any] = {}
     if arguments := _run_arguments(sys.argv):
+        tell_once()
         if "args_file" in arguments:
             arguments = {**ConfigParser.load_config_file(arguments["args_file"]), **arguments}
         overrides = {key: value for key, value in arguments.items() if key not in _RESERVED}
@@ -141,6 +146,8 @@ def check_overrides(config: ConfigParser, overrides: dict[str, Any]) -> dict[str
             raise UserError(f"--{key}: unknown key; {hint}")
         is_path = key in PATHS and value is not None and not is_computed(value)
         given = check_path(key, value) if is_path else value
+        if key == "class_names" and isinstance(given, str) and not is_computed(given):
+            given = names_in(given)  # where one of them has a space, fire leaves the text
         converted[key.replace("#", ID_SEP_KEY)] = _converted(key, given, default_of(config[name]))
     return converted
 
@@ -187,7 +194,10 @@ def _run_arguments(argv: Sequence[str]) -> dict[str, Any]:
         if not separator:
             follows = bool(words) and not (words[0].startswith("-") and not _is_number(words[0]))
             value = words.pop(0) if follows else "True"
-        arguments[key.replace("-", "_")] = _literal(value)
+        key = key.replace("-", "_")
+        read = _literal(value)
+        # 2026_11_24 is a number to Python
+        arguments[key] = value if key in PATHS and _is_number(value) else read
     return arguments
 
 
@@ -227,17 +237,3 @@ def _wake_loggers() -> None:
     for name, existing in logging.root.manager.loggerDict.items():
         if name.startswith(f"{package}.") and isinstance(existing, logging.Logger):
             existing.disabled = False
-
-
-def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, (UserError, KeyboardInterrupt)):
-        cause = cause.__cause__ or cause.__context__
-    if not first_to_fail():
-        return
-    if isinstance(cause, UserError):
-        sys.stderr.write(f"error: {cause}\n")
-    elif isinstance(cause, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-    else:
-        sys.__excepthook__(kind, error, trace)

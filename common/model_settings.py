@@ -24,11 +24,13 @@ __all__ = [
     "default_of",
     "departures",
     "is_number",
+    "names_in",
     "of",
     "read_settings",
     "read_training",
     "settings_file",
     "settings_text",
+    "trained_names",
     "write_settings",
     "writer",
 ]
@@ -90,6 +92,23 @@ def _read(weights: str | os.PathLike, part: str) -> dict[str, Any]:
             "the settings of the training by hand"
         )
     return dict(parts.get(part, {}))
+
+
+def trained_names(weights: str | os.PathLike) -> list[str]:
+    """The names of the classes of weights, background first; none where no file tells.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    names = read_training(weights).get("class_names")
+    if isinstance(names, str):  # as a command line may have had them
+        return names_in(names)
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def names_in(text: str) -> list[str]:
+    """The names of a text with commas, with or without brackets."""
+    return [name.strip() for name in text.strip().removeprefix("[").removesuffix("]").split(",")]
 
 
 def writer(train: Path, handlers: Sequence[Mapping[str, Any]]) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import os
 import traceback
+from pathlib import Path
 from typing import Any
 
 import monai
 import torch
-from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
-__all__ = ["executed", "is_computed", "is_given", "is_plain_value", "parameters", "running_parser"]
+__all__ = ["executed", "is_computed", "is_given", "is_plain_value", "parameters", "running_folder", "running_parser"]
 
 _UNRESOLVED = ("$", "@", "%")
 _NO_SETTINGS = {"imports", "initialize", "run", "finalize"}
@@ -32,6 +33,18 @@ def running_parser() -> ConfigParser:
         if isinstance(owner, ConfigParser):
             return owner
     raise RuntimeError(f"to be called by an expression of a configuration alone (MONAI {monai.__version__})")
+
+
+def running_folder() -> Path | None:
+    """The folder of the configuration that is being run, or None where it is not run from files.
+
+    That is the folder of the first file, by ``python -m monai.bundle run`` and ``monai.bundle.create_workflow``.
+    """
+    for frame, _ in traceback.walk_stack(None):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, ConfigWorkflow):
+            return Path(owner.config_root_path).resolve()
+    return None
 
 
 def parameters() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from .running_config import is_computed
 
 __all__ = ["PATHS", "check_device", "check_limits", "check_path"]
 
-PATHS = ("output_dir", "dataset_dir", "cache_dir", "weights")
+PATHS = ("output_dir", "dataset_dir", "datalist", "cache_dir", "weights")
 """Keys whose values are paths, also where they look like a number."""
 
 _AT_LEAST = {
@@ -74,6 +75,8 @@ def check_limits(config: Mapping[str, Any]) -> None:
     if is_number(low) and is_number(high) and low > high:
         raise UserError(f"--learning_rate: {high} is below learning_rate_low, {low}; lower that too")
     names, number = config.get("class_names"), config.get("num_classes")
+    if isinstance(names, str) and not is_computed(names):
+        raise UserError(f"--class_names: must be a list of names such as [background,liver], got {names!r}")
     if isinstance(names, (list, tuple)) and is_number(number) and len(names) != number:
         raise UserError(
             f"--class_names: names {len(names)} classes where num_classes is {number}; name each of them once"
@@ -85,14 +88,15 @@ def check_limits(config: Mapping[str, Any]) -> None:
 
 
 def check_path(key: str, value: Any) -> str:
-    """Return a path as a text.
+    """Return a path as a text, with a home folder, ``~``, that no shell has replaced written out.
 
     Raises:
         UserError: it has a character that configurations read as the end of a key.
     """
     if "#" in str(value):
         raise UserError(f"--{key}: {str(value)!r} has a #, which configurations read as the end of a key; rename it")
-    return str(value)
+    text = str(value)
+    return os.path.expanduser(text) if text.startswith("~") else text
 
 
 def check_device(key: str, value: Any) -> None:

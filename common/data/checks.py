@@ -13,6 +13,7 @@ from nibabel.affines import voxel_sizes
 from ..errors import UserError
 from ..files import NIFTI_EXTENSIONS
 from ..transforms.volume_axes import AFFINE_TOLERANCE, affine_gap
+from .class_names import check_number_of_names
 from .label_values import label_problems
 from .named_labels import read_named_label
 from .stroke_warnings import stroke_problems, stroke_warnings
@@ -57,8 +58,11 @@ def check_items(
 
     Raises:
         UserError: the first problem found: a file is missing or unreadable, image and label differ in shape or
-            affine, the image holds NaN or infinite voxels, or the label does not hold what its kind demands.
+            affine, the image holds NaN or infinite voxels, or the label does not hold what its kind demands; or there
+            are not C names.
     """
+    if class_names is not None:
+        check_number_of_names(class_names, num_classes)
     warnings: list[str] = []
     for item in items:
         options: dict[str, Any] = {"in_channels": in_channels, "class_names": class_names, "coarse": coarse}

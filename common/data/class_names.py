@@ -10,10 +10,11 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import read_text
+from ..model_settings import names_in, settings_file, trained_names
 from .datalist import datalist_info
 from .phantom import default_phantom_dir
 
-__all__ = ["channel_names", "check_number_of_names", "names_in_metadata", "names_of"]
+__all__ = ["channel_names", "check_number_of_names", "check_trained_names", "names_in_metadata", "names_of"]
 
 
 def names_of(datalist: str | os.PathLike[str], metadata: str | os.PathLike[str]) -> list[str]:
@@ -74,10 +75,32 @@ def check_number_of_names(class_names: Sequence[str] | str, num_classes: int) ->
     Raises:
         UserError: there are not as many as classes.
     """
-    names = [name.strip() for name in class_names.split(",")] if isinstance(class_names, str) else list(class_names)
+    names = names_in(class_names) if isinstance(class_names, str) else list(class_names)
     if len(names) != num_classes:
         raise UserError(
             f"--class_names: {len(names)} names ({', '.join(map(str, names))}) where --num_classes is {num_classes}; "
             "set both alike"
         )
     return names
+
+
+def check_trained_names(weights: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+    """Refuse weights that give a class by another number than the labels they are to be scored against.
+
+    A name that only one of the two has says nothing: another data set may call the same class otherwise.
+
+    Args:
+        weights: the file of the weights.
+        class_names: names of the classes of the labels, background first.
+
+    Raises:
+        UserError: a name that both have is that of another number.
+    """
+    trained = trained_names(weights)
+    for number, name in enumerate(class_names):
+        if name in trained and trained.index(name) != number:
+            raise UserError(
+                f"{settings_file(weights)}: {name} is class {trained.index(name)} of these weights and class {number} "
+                f"of the datalist ({', '.join(trained)} and {', '.join(map(str, class_names))}); score against labels "
+                "with the classes in the order of the training"
+            )

@@ -23,7 +23,8 @@ from ..data.prediction_record import digest, file_digest
 from ..errors import UserError
 from ..files import read_text
 from ..handlers.atomic_checkpoint import load_weights
-from ..model_settings import default_of, read_training
+from ..model_settings import default_of, trained_names
+from ..running_config import is_computed
 from ..setting_limits import check_limits
 
 __all__ = ["BundlePredictor", "reason_of"]
@@ -79,7 +80,7 @@ class BundlePredictor:
             self._parser.get_parsed_content("evaluator")  # whatever does not fit shows here, not in the first case
             self._dataset = self._parser.get_parsed_content("dataset")
             self._writer = _writer(self._parser.get_parsed_content("postprocessing").transforms)
-        self._class_names = _trained_names(self.weights)
+        self._class_names = trained_names(self.weights)
         if not self._class_names:
             with contextlib.suppress(ValueError):  # a bundle of somebody else's need not name them
                 self._class_names = channel_names(metadata)
@@ -179,7 +180,10 @@ def _parser(files: Sequence[Path], overrides: dict[str, Any]) -> ConfigParser:
     config[_ITEMS] = []
     # where a packed bundle's own modules lie, which its configuration imports
     home = files[0].parent.resolve()
-    home = home.parent if home.name == "configs" else home
+    if home.name == "configs":
+        home = home.parent
+        if "bundle_root" not in overrides and is_computed(config.get("bundle_root")):
+            config["bundle_root"] = str(home)  # of a copy, the copy
     if str(home) not in sys.path:
         sys.path.insert(1, str(home))
     return config
@@ -195,11 +199,6 @@ def _metadata(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no bundle's metadata; restore it")
     return content
-
-
-def _trained_names(weights: str) -> list[str]:
-    names = read_training(weights).get("class_names")
-    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _writer(transforms: Sequence[Any]) -> Any:

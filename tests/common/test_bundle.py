@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ CONFIG = {
     "amp": False,
     "pixdim": [1.5, 1.5],
     "orientation": "stored",
-    "datalist": "$'a' + 'b'",
+    "named": "$'a' + 'b'",
     "limit": None,
     "train": {"trainer": {"max_epochs": "@max_epochs"}, "steps": [1, 2]},
 }
@@ -36,7 +37,7 @@ def check(**overrides) -> dict:
         ({"learning_rate": 1}, {"learning_rate": 1.0}),
         ({"pixdim": (2, 2)}, {"pixdim": [2, 2]}),
         ({"orientation": 7}, {"orientation": "7"}),
-        ({"datalist": 3}, {"datalist": 3}),
+        ({"named": 3}, {"named": 3}),
         ({"limit": "anything"}, {"limit": "anything"}),
         ({"max_epochs": "@other"}, {"max_epochs": "@other"}),
         ({"train__trainer__max_epochs": "$1 + 1"}, {"train::trainer::max_epochs": "$1 + 1"}),
@@ -108,6 +109,7 @@ def run_as_command(config_file: str, monkeypatch: pytest.MonkeyPatch, *words: st
     """Run a configuration as ``python -m monai.bundle run`` does: the words in sys.argv, their values as overrides."""
     monkeypatch.setattr(sys, "argv", ["/x/monai/bundle/__main__.py", "run", "--config_file", config_file, *words])
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging, "_loggerClass", logging.getLoggerClass())
     workflow = create_workflow(config_file=config_file, meta_file=None, logging_file=None, **overrides)
     return workflow.run()[1]
 
@@ -153,6 +155,30 @@ def test_paths_are_texts_without_a_number_sign():
     assert bundle.check_overrides(config, {"output_dir": "$@a#b"}) == {"output_dir": "$@a#b"}
     with pytest.raises(UserError, match=r"^--output_dir: '/a/run #2' has a #, which"):
         bundle.check_overrides(config, {"output_dir": "/a/run #2"})
+
+
+def test_paths_that_look_like_a_number_stay_as_they_were_typed():
+    words = ["run", "--output_dir", "2024_01_05", "--datalist=1e3", "--cache_dir", "null", "--seed", "1_000"]
+    expected = {"output_dir": "2024_01_05", "datalist": "1e3", "cache_dir": None, "seed": 1000}
+    assert bundle._run_arguments(["/x/monai/bundle/__main__.py", *words]) == expected
+
+
+def test_a_home_folder_that_no_shell_replaced_is_written_out(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = ConfigParser({"output_dir": "$@root + '/output'", "weights": "a", "orientation": "stored"})
+    given = {"output_dir": "~/runs", "weights": "~nobody-of-this-name/a", "orientation": "~"}
+    assert bundle.check_overrides(config, given) == given | {"output_dir": "/home/me/runs"}
+
+
+@pytest.mark.parametrize(
+    "given", ["background,left ventricle", "[background, left ventricle]", ["background", "left ventricle"]]
+)
+def test_names_of_classes_may_have_spaces(given):
+    words = ["run", "--class_names", str(given) if isinstance(given, str) else repr(given)]
+    arguments = bundle._run_arguments(["/x/monai/bundle/__main__.py", *words])
+    config = ConfigParser({"class_names": "$naming.names_of(@datalist)"})
+    assert bundle.check_overrides(config, arguments) == {"class_names": ["background", "left ventricle"]}
+    assert bundle.check_overrides(config, {"class_names": "$['a']"}) == {"class_names": "$['a']"}
 
 
 def test_mistakes_on_the_command_line_stop_the_run(config_file, monkeypatch):
@@ -210,24 +236,9 @@ def test_other_weights_have_other_settings(inference_file, monkeypatch, tmp_path
 
 def test_started_by_a_program_only_the_preset_counts(config_file, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging, "_loggerClass", logging.getLoggerClass())
     workflow = create_workflow(config_file=config_file, meta_file=None, logging_file=None, preset="paper")
     assert workflow.run()[1] == {"rate": 0.5, "depth": 9, "resume": False}
-
-
-def test_user_errors_print_one_line_and_others_their_trace(capsys):
-    try:
-        try:
-            raise UserError("file.nii: broken; mend it")
-        except UserError as error:
-            raise RuntimeError("Failed to evaluate") from error
-    except RuntimeError as error:
-        bundle._one_line(type(error), error, error.__traceback__)
-    assert capsys.readouterr().err == "error: file.nii: broken; mend it\n"
-    try:
-        raise KeyError("inner")
-    except KeyError as error:
-        bundle._one_line(type(error), error, error.__traceback__)
-    assert "Traceback" in capsys.readouterr().err
 
 
 def test_root_in_the_checkout_and_unpacked(tmp_path, monkeypatch):
@@ -235,6 +246,21 @@ def test_root_in_the_checkout_and_unpacked(tmp_path, monkeypatch):
     # a packed bundle holds this module as <bundle>/<package>/bundle.py
     monkeypatch.setattr(bundle, "__file__", str(tmp_path / "maag" / "maag_0_1_0" / "bundle.py"))
     assert Path(bundle.root("maag")) == (tmp_path / "maag").resolve()
+
+
+def test_the_root_of_a_copy_is_the_copy(tmp_path):
+    """Else it would train and score with the weights of the bundle that it was copied from, and publish there."""
+    content = {"imports": ["$import common.bundle as bundle"], "run": ["$bundle.root('maag')"]}
+    for folder in ("mine/configs", "others", "bare/configs"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "train.json").write_text(json.dumps(content))
+    (tmp_path / "mine" / "configs" / "metadata.json").write_text("{}")
+    (tmp_path / "others" / "metadata.json").write_text("{}")
+    shipped = bundle.root("maag")
+    for folder, root in (("mine/configs", str(tmp_path / "mine")), ("others", shipped), ("bare/configs", shipped)):
+        files = [str(tmp_path / folder / "train.json"), str(tmp_path / "others" / "train.json")]
+        workflow = create_workflow(config_file=files, meta_file=None, logging_file=None)
+        assert workflow.run() == [root], folder
 
 
 def test_choose():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.data import class_names
-from common.data.class_names import check_number_of_names, names_of
+from common.data.class_names import check_number_of_names, check_trained_names, names_of
 from common.errors import UserError
 
 
@@ -46,3 +46,20 @@ def test_as_many_names_as_classes() -> None:
         UserError, match=r"^--class_names: 2 names \(background, a\) where --num_classes is 3; set both"
     ):
         check_number_of_names(["background", "a"], 3)
+
+
+def test_weights_with_the_classes_in_another_order_are_refused(tmp_path):
+    weights = tmp_path / "model.pt"
+    labels = ["background", "RV", "MYO", "LV"]
+    check_trained_names(weights, labels)  # nothing is known of them
+
+    def trained(names):
+        (tmp_path / "model.json").write_text(json.dumps({"settings": {}, "training": {"class_names": names}}))
+
+    for names in (labels, ["background", "right", "wall", "left"], "background, RV, MYO, LV", 7, labels[:2]):
+        trained(names)
+        check_trained_names(weights, labels)
+    for names in (["background", "LV", "MYO", "RV"], ["background", "wall", "RV", "left"], "[background,MYO,RV,LV]"):
+        trained(names)
+        with pytest.raises(UserError, match=r"model\.json: (RV|LV) is class \d of these weights and class \d of the"):
+            check_trained_names(weights, labels)

@@ -82,6 +82,12 @@ def test_good_items_of_the_other_kinds(item: Item) -> None:
     assert inspect_item({"label": item["label"]}, num_classes=4, kind="mask")["spacing"] == SPACING
 
 
+def test_as_many_names_as_classes(item: Item) -> None:
+    check_items([item], num_classes=4, kind="scribble", class_names=["background", "a", "b", "c"])
+    with pytest.raises(UserError, match=r"^--class_names: 3 names \(background, a, b\) where --num_classes is 4"):
+        check_items([item], num_classes=4, kind="scribble", class_names=["background", "a", "b"])
+
+
 def test_mixed_supervision(item: Item) -> None:
     dense(item)["supervision"] = "dense"
     check_items([item], num_classes=4, kind="scribble")

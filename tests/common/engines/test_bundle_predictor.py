@@ -144,8 +144,21 @@ def test_weights_remember_the_names_of_their_classes(options: dict[str, Any], tm
 
     assert told(class_names=names) == names
     assert told(names[::-1], class_names=names) == names[::-1]
+    assert told(class_names=", ".join(names)) == names
     assert told(seed=1) == ["background", "RV", "MYO", "LV"]
     assert told(class_names=names[:3]) == ["background", "class 1", "class 2", "class 3"]
+
+
+def test_a_copy_of_a_bundle_has_weights_of_its_own(tmp_path: Path) -> None:
+    configs = shutil.copytree(config_of("maag").parent, tmp_path / "mine" / "configs")
+    small = tiny("maag", tmp_path)
+    weights = tmp_path / "mine" / "models" / "model.pt"
+    weights.parent.mkdir()
+    shutil.copy(small.pop("weights"), weights)
+    predictor = BundlePredictor([configs / "inference.json"], overrides=small)
+    assert predictor.weights == str(weights)
+    other = BundlePredictor([configs / "inference.json"], overrides=small | {"bundle_root": str(weights.parents[1])})
+    assert other.settings_digest == predictor.settings_digest
 
 
 def test_other_numbers_of_classes_have_numbers_for_names(tmp_path: Path) -> None:
