@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
 from .errors import UserError
 
 __all__ = [
     "NIFTI_EXTENSIONS",
     "atomic_file",
+    "claim_folder",
     "read_text",
     "remove_leftovers",
     "remove_leftovers_below",
@@ -120,6 +126,47 @@ def writable_folder(path: str | os.PathLike) -> str:
     except OSError as error:
         raise UserError(f"{folder}: cannot write there ({error.strerror}); choose another output_dir") from error
     return str(folder)
+
+
+_claimed: dict[tuple[int, int], int] = {}
+
+
+def claim_folder(folder: str | os.PathLike[str]) -> Callable[[], None]:
+    """Keep a folder for this process, until it ends or gives the folder back.
+
+    No file tells of it, and of a process that was killed nothing is left. File systems and machines that know no such
+    locks let every process have the folder. A process may claim what it has.
+
+    Args:
+        folder: the folder, which exists.
+
+    Returns:
+        What gives it back; of a folder that the process had already, nothing.
+
+    Raises:
+        UserError: another process has it.
+    """
+    held = os.stat(folder)
+    key = (held.st_dev, held.st_ino)
+    if fcntl is None or key in _claimed:
+        return lambda: None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            fix = "wait for it, or give another output_dir"
+            raise UserError(f"{folder}: another training writes there; {fix}") from error
+        return lambda: None
+    _claimed[key] = descriptor
+
+    def give_back() -> None:
+        if _claimed.pop(key, None) is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # processes that were forked meanwhile have the descriptor too
+            os.close(descriptor)
+
+    return give_back
 
 
 @contextlib.contextmanager

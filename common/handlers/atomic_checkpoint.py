@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 
 from ..distributed import unwrapped
 from ..errors import UserError
-from ..files import atomic_file, remove_leftovers, writable_folder
+from ..files import atomic_file, claim_folder, remove_leftovers, writable_folder
 from ..model_settings import check_settings, settings_file, write_settings
 from ..shared_batch import of_all_processes
 from .resumed_state import check_fits, load_states, set_aside
@@ -69,8 +69,9 @@ class AtomicCheckpoint:
     - ``model_best.pt``: state dict with the best key metric of ``validator``, an extra;
     - ``model.json``, ``model_best.json``: the settings of these weights, put in place just before them.
 
-    A training that does not resume first moves these files, and curves, of an earlier one to the folder ``replaced``.
-    All processes note in ``engine.state.has_checkpoint`` that there is a checkpoint to resume this training from.
+    While a training lasts, no other process trains into its folder. One that does not resume first moves these files,
+    and curves, of an earlier one to the folder ``replaced``. All processes note in ``engine.state.has_checkpoint`` that
+    there is a checkpoint to resume this training from.
 
     Args:
         output_dir: folder of the run.
@@ -120,6 +121,7 @@ class AtomicCheckpoint:
         self.best: float | None = None
         self.without_improvement = 0
         self._has_started = False
+        self._give_back: Callable[[], None] = lambda: None
 
     def attach(self, engine: Engine) -> None:
         """Serve a trainer; attach after the handlers whose effects belong into the checkpoint."""
@@ -131,6 +133,8 @@ class AtomicCheckpoint:
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
+        if self.rank == 0:
+            self._give_back = claim_folder(writable_folder(self.path.parent))
         # MONAI's client of federated learning starts the trainer once a round: what is here then is this training's
         if self._has_started:
             return
@@ -229,6 +233,7 @@ class AtomicCheckpoint:
         for target in (self.path.with_name("model.pt"), *([Path(self.publish)] if self.publish is not None else [])):
             self._write_weights(engine, target)
             logger.info("weights of the last epoch: %s", target)
+        self._give_back()
 
     def _write_weights(self, engine: Engine, target: Path) -> None:
         with atomic_file(target) as temporary:

@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from common.files import atomic_file, read_text, remove_leftovers, remove_leftovers_below, writable_folder
+from common.files import (
+    atomic_file,
+    claim_folder,
+    read_text,
+    remove_leftovers,
+    remove_leftovers_below,
+    writable_folder,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -86,3 +96,50 @@ def test_what_has_no_end_is_not_read(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xff")
     with pytest.raises(UnicodeDecodeError):
         read_text(tmp_path / "a.json")
+
+
+def claims(folder: Path, then: str = "") -> subprocess.Popen[str]:
+    """Another process that claims a folder, says so, and does something then."""
+    program = f"from common.files import claim_folder\nclaim_folder({str(folder)!r})\nprint('mine', flush=True)\n{then}"
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks no folders")
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
+    give_back = claim_folder(tmp_path)
+    claim_folder(tmp_path)()  # it is this process's already, and stays so
+    assert "another training writes there; wait for it" in claims(tmp_path).communicate()[1]
+    assert claims(tmp_path.parent).communicate()[0] == "mine\n"
+    give_back()
+    give_back()
+    assert claims(tmp_path).communicate()[0] == "mine\n"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks no folders")
+def test_a_process_that_is_killed_leaves_no_claim(tmp_path):
+    other = claims(tmp_path, then="input()")
+    assert other.stdout is not None
+    assert other.stdout.readline() == "mine\n"
+    with pytest.raises(UserError, match=r": another training writes there; wait for it, or give another output_dir$"):
+        claim_folder(tmp_path)
+    other.send_signal(signal.SIGKILL)
+    other.communicate()
+    claim_folder(tmp_path)()
+
+
+def test_a_file_system_without_locks_gives_the_folder_to_all(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    claim_folder(tmp_path)()

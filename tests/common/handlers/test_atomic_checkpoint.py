@@ -166,6 +166,26 @@ def test_a_new_training_puts_files_of_an_earlier_one_aside(tmp_path, caplog):
     assert "nothing to resume" in caplog.text
 
 
+def test_a_folder_that_another_training_writes_to_is_left_alone(tmp_path, monkeypatch):
+    Run(tmp_path).train(1)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def taken(folder):
+        raise UserError(f"{folder}: another training writes there")
+
+    monkeypatch.setattr("common.handlers.atomic_checkpoint.claim_folder", taken)
+    for resume in (False, True):
+        with pytest.raises(UserError, match="another training"):
+            Run(tmp_path, resume=resume).train(2)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert not (tmp_path / "replaced").exists()
+    Run(tmp_path, resume=True, rank=1).train(2)  # the first of the processes claims for all
+    given_back = []
+    monkeypatch.setattr("common.handlers.atomic_checkpoint.claim_folder", lambda _: lambda: given_back.append(1))
+    Run(tmp_path, resume=True).train(2)
+    assert given_back == [1]
+
+
 def test_resume_without_checkpoint_starts_anew(tmp_path):
     assert torch.equal(Run(tmp_path / "a", resume=True).train(2), Run(tmp_path / "b").train(2))
 
