@@ -48,7 +48,7 @@ def train(phantom_dir: Path, output: Path, **options):
         ({"preset": "code"}, True, True),
         ({"preset": "paper"}, True, True),
         ({"amp": True}, True, True),
-        ({"labelled_share": 0.3, "mask_share": 0.4}, True, True),  # section V-C: fewer labels, fewer masks
+        ({"labelled_share": 0.3, "mask_share": 0.4}, True, True),  # sections V-C and V-D: fewer labels, fewer masks
         ({"use_unlabelled": False}, True, True),
         ({"labelled_share": 0.4, "dense_share": 0.6}, True, True),  # section V-F: scribbles and dense masks
         ({"labelled_share": 0.0, "dense_share": 1.0, "adversary": False}, True, False),  # the upper bound
