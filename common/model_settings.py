@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from monai.config import get_config_values
-
 from .errors import UserError
 from .files import atomic_file
 
@@ -165,6 +163,8 @@ def write_settings(weights: str | os.PathLike, settings: Mapping[str, Any], trai
     Raises:
         UserError: the file cannot be written.
     """
+    from monai.config import get_config_values  # programs that read such files alone do not wait for MONAI
+
     parts = {"settings": settings, "versions": get_config_values(), "training": training}
     with atomic_file(settings_file(weights)) as temporary:
         temporary.write_text(settings_text(parts), encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import math
 import os
-import socket
+import platform
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -167,7 +167,7 @@ def set_aside(folder: Path) -> list[str]:
     Raises:
         UserError: a file cannot be moved.
     """
-    own = glob.escape(f".{socket.gethostname()}.{os.getpid()}.")  # after the time, and before a number
+    own = glob.escape(f".{platform.node()}.{os.getpid()}.")  # after the time, and before a number
     events = sorted(set(folder.glob(_EVENTS)) - set(folder.glob(f"{_EVENTS}{own}*")))
     found = [path for path in (*(folder / name for name in _FILES), *events) if path.is_file()]
     staging, replaced = folder / _STAGING, folder / _REPLACED

@@ -136,7 +136,7 @@ def test_what_a_site_is_told(repo_root: Path) -> None:
         "filters": "/opt/filters.json",
     }
     assert told(repo_root, {"seed": 5}, evaluate=False)["train"]["seed"] == 5
-    assert told(repo_root, {"class_names": "bg,Leber"}, evaluate=False)["train"]["class_names"] == "bg,Leber"
+    assert told(repo_root, {"class_names": "bg,Leber"}, evaluate=False)["train"]["class_names"] == ["bg", "Leber"]
     assert told(repo_root, {}, evaluate=False)["evaluate"] is None
 
 
